@@ -1,0 +1,1 @@
+"""A container is a list of kernel operations; here are the operations and the list."""
