@@ -4,6 +4,8 @@ The C library has no wrappers for half of what containers need (`clone3`, `opena
 gains them years after the kernel does, so everything goes by number. `syscalls(2)`, `syscall(2)`.
 """
 
+from __future__ import annotations
+
 import ctypes
 import errno
 import os
@@ -52,7 +54,18 @@ libc.syscall.restype = ctypes.c_long
 
 
 class KernelError(OSError):
-    """A system call that failed: `errno` and `strerror` as in OSError, `call` the call's name, `subject` on what."""
+    """A system call that failed: `errno` and `strerror` as in OSError, `call` the call's name, `subject` on what.
+
+    It is also a `FileNotFoundError`, `PermissionError`, … where Python has such a class for its `errno`.
+    """
+
+    _of_kind: dict[type, type] = {}  # noqa: RUF012, typing is slow to import
+
+    def __new__(cls, number: int, call: str, subject: str = "") -> KernelError:
+        kind = type(OSError(number, ""))
+        if kind is not OSError and kind not in cls._of_kind:
+            cls._of_kind[kind] = type(cls.__name__, (cls, kind), {})
+        return super().__new__(cls._of_kind.get(kind, cls), number, os.strerror(number))
 
     def __init__(self, number: int, call: str, subject: str = "") -> None:
         super().__init__(number, os.strerror(number))
