@@ -59,7 +59,7 @@ class KernelError(OSError):
     It is also a `FileNotFoundError`, `PermissionError`, … where Python has such a class for its `errno`.
     """
 
-    _of_kind: dict[type, type] = {}  # noqa: RUF012, typing is slow to import
+    _of_kind: dict[type, type] = {}
 
     def __new__(cls, number: int, call: str, subject: str = "") -> KernelError:
         kind = type(OSError(number, ""))

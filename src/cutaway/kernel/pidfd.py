@@ -1,0 +1,43 @@
+"""A descriptor that names one process for good, where a PID may be given to another: `pidfd_open(2)`."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import struct
+
+from cutaway.kernel.syscalls import call
+
+_INFO = struct.Struct("QQ11Ii")  # struct pidfd_info, first version
+_PIDFD_INFO_EXIT = 1 << 3
+_PIDFD_GET_INFO = 3 << 30 | _INFO.size << 16 | 0xFF << 8 | 11
+
+
+def pidfd_open(pid: int) -> int:
+    """A descriptor of process `pid`; raises `ProcessLookupError`."""
+    return os.pidfd_open(pid)
+
+
+def send_signal(pidfd: int, signal: int) -> None:
+    """Signals the process; raises `ProcessLookupError` where it has ended. `pidfd_send_signal(2)`"""
+    call("pidfd_send_signal", pidfd, signal, None, 0, subject=str(signal))
+
+
+def duplicate(pidfd: int, descriptor: int) -> int:
+    """A duplicate of the other process's `descriptor`. `pidfd_getfd(2)`"""
+    return call("pidfd_getfd", pidfd, descriptor, 0, subject=str(descriptor))
+
+
+def exit_status(pidfd: int) -> int | None:
+    """The wait status (`os.waitstatus_to_exitcode`) of a process that has ended and was reaped, by whomever.
+
+    None where it still runs, or where the kernel (before 6.15) does not tell. `PIDFD_GET_INFO` in `ioctl_pidfd(2)`.
+    """
+    buffer = bytearray(_INFO.size)
+    _INFO.pack_into(buffer, 0, _PIDFD_INFO_EXIT, 0, *([0] * 11), 0)
+    try:
+        fcntl.ioctl(pidfd, _PIDFD_GET_INFO, buffer)
+    except OSError:
+        return None
+    mask, *_, status = _INFO.unpack(buffer)
+    return int(status) if mask & _PIDFD_INFO_EXIT else None
