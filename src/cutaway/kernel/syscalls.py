@@ -31,13 +31,13 @@ _OF_MACHINE = {
         "mount": 165, "umount2": 166, "pivot_root": 155, "unshare": 272, "setns": 308,
         "capget": 125, "capset": 126, "prctl": 157, "seccomp": 317, "keyctl": 250, "bpf": 321,
         "execveat": 322, "mknodat": 259, "personality": 135, "sethostname": 170, "setdomainname": 171,
-        "ioprio_set": 251, "sched_setattr": 314, "set_mempolicy": 238, "memfd_create": 319,
+        "ioprio_set": 251, "sched_setattr": 314, "set_mempolicy": 238, "memfd_create": 319, "getcwd": 79,
     },
     "aarch64": {
         "mount": 40, "umount2": 39, "pivot_root": 41, "unshare": 97, "setns": 268,
         "capget": 90, "capset": 91, "prctl": 167, "seccomp": 277, "keyctl": 219, "bpf": 280,
         "execveat": 281, "mknodat": 33, "personality": 92, "sethostname": 161, "setdomainname": 162,
-        "ioprio_set": 30, "sched_setattr": 274, "set_mempolicy": 237, "memfd_create": 279,
+        "ioprio_set": 30, "sched_setattr": 274, "set_mempolicy": 237, "memfd_create": 279, "getcwd": 17,
     },
 }  # fmt: skip
 
@@ -61,7 +61,7 @@ class KernelError(OSError):
 
     _of_kind: dict[type, type] = {}
 
-    def __new__(cls, number: int, call: str, subject: str = "") -> KernelError:
+    def __new__(cls, number: int, call: str, subject: str = "") -> KernelError:  # noqa: ARG004
         kind = type(OSError(number, ""))
         if kind is not OSError and kind not in cls._of_kind:
             cls._of_kind[kind] = type(cls.__name__, (cls, kind), {})

@@ -1,0 +1,444 @@
+"""Operations that turn the first process of the new namespaces into the container's program: who it is, what it may do,
+what it sees of itself, and last of all `execve`. `credentials(7)`
+
+Their order is part of their meaning. A seccomp filter may be loaded by a process that cannot gain privileges any more
+or by one that holds CAP_SYS_ADMIN, so it comes after `SetNoNewPrivileges` or before `SetUser`; the user changes before
+the capabilities go, because changing it takes some of them.
+
+For a script, `SetUser`, `DropCapabilities` and `SetNoNewPrivileges` gather the options of one `setpriv(1)` in the
+shell's own arguments, and `Exec` calls it: setpriv has to do the three at once, each being needed for the next.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+
+from cutaway.kernel import capabilities, keyring, prctl, rlimits
+from cutaway.kernel.openat2 import RESOLVE_BENEATH, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_XDEV, openat2
+from cutaway.kernel.syscalls import KernelError, call, libc
+from cutaway.plan.operation import Context, Operation
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import signal as _signal
+    from collections.abc import Callable
+    from typing import Any
+else:
+    import _signal  # `signal` imports `enum`
+
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_PROC_SUPER_MAGIC = 0x9FA0
+_PROC_ROOT_INO = 1
+_CLOSE_RANGE_CLOEXEC = 4
+_HIGHEST_DESCRIPTOR = 0x7FFFFFFF
+_FIFO = 0o010000
+_FILE_TYPE = 0o170000
+
+
+class ExecError(OSError):
+    """The program could not be executed. `exit_code` is what a shell, and Docker, make of it."""
+
+    exit_code = 126
+
+    def __init__(self, number: int, program: str, reason: str) -> None:
+        super().__init__(number, f'exec: "{program}": {reason}')
+
+    def __str__(self) -> str:
+        return str(self.strerror)
+
+
+class CommandNotFound(ExecError):
+    """There is no such program, or what it needs to run (its interpreter, its loader) is not there."""
+
+    exit_code = 127
+
+
+class CannotInvoke(ExecError):
+    """There is a file, but it may not or cannot be executed."""
+
+
+class SetHostname(Operation):
+    """The host name of the new UTS namespace."""
+
+    name: str
+    manual = "sethostname(2)"
+
+    def apply(self, context: Context) -> None:  # noqa: ARG002
+        name = os.fsencode(self.name)
+        call("sethostname", name, len(name), subject=self.name)
+
+    def shell(self) -> str:
+        return f"hostname {_quote(self.name)}"
+
+    def why(self) -> str:
+        return f"The container calls itself {self.name}; the host keeps its own name."
+
+
+class SetDomainname(Operation):
+    """The NIS domain name of the new UTS namespace."""
+
+    name: str
+    manual = "setdomainname(2)"
+
+    def apply(self, context: Context) -> None:  # noqa: ARG002
+        name = os.fsencode(self.name)
+        call("setdomainname", name, len(name), subject=self.name)
+
+    def shell(self) -> str:
+        return f"domainname {_quote(self.name)}"
+
+    def why(self) -> str:
+        return f"The container's NIS domain is {self.name}; the host keeps its own."
+
+
+class SetSysctl(Operation):
+    """One kernel parameter of the new namespaces; `key` with dots or slashes, as sysctl(8) takes it."""
+
+    key: str
+    value: str
+    manual = "sysctl(8)"
+
+    def apply(self, context: Context) -> None:
+        _write_proc(context, "sys/" + self._path, self.value)
+
+    @property
+    def _path(self) -> str:
+        """Whichever separator comes first separates: an interface's name may hold the other one."""
+        slash, dot = (self.key.find(separator) for separator in "/.")
+        if dot == -1 or -1 < slash < dot:
+            return self.key
+        return self.key.translate({ord("."): "/", ord("/"): "."})
+
+    def shell(self) -> str:
+        return f"sysctl -w {_quote(f'{self.key}={self.value}')}"
+
+    def why(self) -> str:
+        return f"The kernel parameter {self.key} is {self.value} in the container's namespaces alone."
+
+
+class SetOomScore(Operation):
+    """How readily the kernel kills the container when memory runs out: -1000 (never) to 1000 (first)."""
+
+    score: int
+    manual = "proc(5)"
+
+    def apply(self, context: Context) -> None:
+        _write_proc(context, "self/oom_score_adj", str(self.score))
+
+    def shell(self) -> str:
+        return f"choom -n {self.score} -p $$"
+
+    def why(self) -> str:
+        return f"When the host runs out of memory, the kernel weighs this container by {self.score}."
+
+
+class SetRlimits(Operation):
+    """Limits of each process, as in the OCI runtime-spec: `[{"type": "RLIMIT_NOFILE", "soft": 1024, "hard": 4096}]`."""
+
+    limits: list[dict[str, Any]]
+    manual = "getrlimit(2)"
+
+    def apply(self, context: Context) -> None:  # noqa: ARG002
+        for limit in self.limits:
+            rlimits.set(limit["type"], limit["soft"], limit["hard"])
+
+    def shell(self) -> str:
+        options = (
+            f"--{limit['type'].removeprefix('RLIMIT_').lower()}={_limit(limit['soft'])}:{_limit(limit['hard'])}"
+            for limit in self.limits
+        )
+        return "prlimit --pid $$ " + " ".join(options)
+
+    def why(self) -> str:
+        names = ", ".join(limit["type"] for limit in self.limits)
+        return f"Each process of the container is held to its own {names}."
+
+
+def _limit(value: int) -> str:
+    return "unlimited" if value & rlimits.RLIM_INFINITY == rlimits.RLIM_INFINITY else str(value)
+
+
+class NewSession(Operation):
+    """A session of its own, without a controlling terminal."""
+
+    manual = "setsid(2)"
+
+    def apply(self, context: Context) -> None:  # noqa: ARG002
+        _named(os.setsid)
+
+    def shell(self) -> str:
+        return "# setsid: start this script with setsid(1), a shell cannot leave its own session"
+
+    def why(self) -> str:
+        return "A session of its own: the container cannot type into the terminal it was started from."
+
+
+class NewKeyring(Operation):
+    """A session keyring of its own, called `name`."""
+
+    name: str
+    manual = "keyrings(7)"
+
+    def apply(self, context: Context) -> None:  # noqa: ARG002
+        keyring.join_session(self.name)
+
+    def shell(self) -> str:
+        return f"keyctl new_session {_quote(self.name)}"
+
+    def why(self) -> str:
+        return "A keyring of its own: the keys of whoever started the engine stay out of the container's reach."
+
+
+class SetUser(Operation):
+    """User, group and additional groups of the program, and its umask (-1 leaves it as it is).
+
+    The pipes on descriptors 0 to 2 are given to the user, who could not open `/dev/stdout` again otherwise.
+    The permitted capabilities are kept over the change, for `DropCapabilities` to choose from; where nobody chooses,
+    `execve` takes them from a user who is not root.
+    """
+
+    uid: int
+    gid: int
+    additional_gids: list[int] = []
+    umask: int = -1
+    manual = "credentials(7)"
+
+    def apply(self, context: Context) -> None:  # noqa: ARG002
+        _give_pipes_to(self.uid)
+        self._set_groups()
+        _named(os.setresgid, self.gid, self.gid, self.gid)
+        prctl.set_keepcaps(True)
+        _named(os.setresuid, self.uid, self.uid, self.uid)
+        # The kernel takes 4294967295 as -1, "leave it", and reports success: the program would stay root.
+        if {*os.getresuid()} != {self.uid} or {*os.getresgid()} != {self.gid}:
+            raise KernelError(errno.EINVAL, "setresuid", f"{self.uid}:{self.gid}")
+        if self.umask >= 0:
+            os.umask(self.umask)
+
+    def _set_groups(self) -> None:
+        try:
+            _named(os.setgroups, self.additional_gids)
+        except PermissionError:  # user namespaces of ordinary users may forbid it (user_namespaces(7))
+            if self.additional_gids:
+                raise
+
+    def shell(self) -> str:
+        groups = ",".join(str(gid) for gid in self.additional_gids)
+        options = f"--reuid={self.uid} --regid={self.gid} " + (f"--groups={groups}" if groups else "--clear-groups")
+        umask = f"umask {self.umask:04o}; " if self.umask >= 0 else ""
+        return f'{umask}set -- "$@" {options}'
+
+    def why(self) -> str:
+        return f"The program runs as user {self.uid} and group {self.gid}, with no group of the engine's left."
+
+
+def _give_pipes_to(uid: int) -> None:
+    for descriptor in range(3):
+        try:
+            status = os.fstat(descriptor)
+            if status.st_mode & _FILE_TYPE == _FIFO and status.st_uid != uid:
+                os.fchown(descriptor, uid, -1)
+        except OSError:  # closed, or not ours to give away: the program still has the descriptor itself
+            continue
+
+
+class DropCapabilities(Operation):
+    """The five capability sets, as in the OCI runtime-spec, by name; what is not named goes."""
+
+    bounding: list[str] = []
+    effective: list[str] = []
+    permitted: list[str] = []
+    inheritable: list[str] = []
+    ambient: list[str] = []
+    manual = "capabilities(7)"
+
+    def apply(self, context: Context) -> None:  # noqa: ARG002
+        _, permitted, inheritable = capabilities.capget()
+        capabilities.capset(permitted, permitted, inheritable)  # a change of user has emptied the effective set
+        capabilities.keep_bounding(capabilities.mask(self.bounding))
+        effective, permitted, inheritable = map(capabilities.mask, (self.effective, self.permitted, self.inheritable))
+        capabilities.capset(effective, permitted, inheritable)
+        capabilities.set_ambient(capabilities.mask(self.ambient))
+        prctl.set_keepcaps(False)
+
+    def shell(self) -> str:
+        sets = {"bounding-set": self.bounding, "inh-caps": self.inheritable, "ambient-caps": self.ambient}
+        options = (f"--{option}={','.join(['-all', *map(_setpriv_name, names)])}" for option, names in sets.items())
+        return 'set -- "$@" ' + " ".join(options)
+
+    def why(self) -> str:
+        kept = ", ".join(self.bounding) or "none of them"
+        return f"Root inside keeps these of root's powers and can never get another: {kept}."
+
+
+def _setpriv_name(capability: str) -> str:
+    return "+" + capability.removeprefix("CAP_").lower()
+
+
+class SetNoNewPrivileges(Operation):
+    """From here on executing a file grants nothing: setuid bits and file capabilities have no effect."""
+
+    manual = "PR_SET_NO_NEW_PRIVS(2const)"
+
+    def apply(self, context: Context) -> None:  # noqa: ARG002
+        prctl.set_no_new_privs()
+
+    def shell(self) -> str:
+        return 'set -- "$@" --no-new-privs'
+
+    def why(self) -> str:
+        return "No program inside gains rights by being executed: setuid bits and file capabilities have no effect."
+
+
+class ChangeDirectory(Operation):
+    """The working directory, made if it is missing. To be applied once the container's root is the process's root."""
+
+    path: str
+    manual = "chdir(2)"
+
+    def apply(self, context: Context) -> None:  # noqa: ARG002
+        try:
+            os.chdir(self.path)
+        except FileNotFoundError:
+            _named(os.makedirs, self.path)
+            _named(os.chdir, self.path)
+        except OSError as error:
+            raise KernelError(error.errno or 0, "chdir", self.path) from None
+        self._check_inside()
+
+    def _check_inside(self) -> None:
+        """A path like `/proc/self/fd/7` leads out where a descriptor of the host is open (CVE-2024-21626). The kernel
+        then has no path to tell from the root to here; the C library would go looking for one, so it is not asked."""
+        here = ctypes.create_string_buffer(4096)
+        length = call("getcwd", here, len(here), subject=self.path)
+        if length < 2 or here.raw[:1] != b"/":
+            raise KernelError(errno.EXDEV, "chdir", f"{self.path}, which is outside of the container's root")
+
+    def shell(self) -> str:
+        path = _quote(self.path)
+        return f"mkdir -p {path} && cd {path}"
+
+    def why(self) -> str:
+        return f"The program starts in {self.path}, and that is checked to be inside the container."
+
+
+class CloseDescriptors(Operation):
+    """Every descriptor from `first` on closes when the program is executed."""
+
+    first: int = 3
+    manual = "close_range(2)"
+
+    def apply(self, context: Context) -> None:  # noqa: ARG002
+        call("close_range", self.first, _HIGHEST_DESCRIPTOR, _CLOSE_RANGE_CLOEXEC, subject=f"from {self.first}")
+
+    def shell(self) -> str:
+        return ""
+
+    def why(self) -> str:
+        return "No file the engine has open gets into the container."
+
+
+class Exec(Operation):
+    """Executes the program: `args[0]` is looked up in the PATH of `env` (`["PATH=/bin", …]`) as execvp(3) does.
+
+    Signals that Python ignores are no longer ignored, and none is blocked.
+    """
+
+    args: list[str]
+    env: list[str]
+    manual = "execve(2)"
+
+    def apply(self, context: Context) -> None:  # noqa: ARG002
+        environment = dict(entry.split("=", 1) for entry in self.env if "=" in entry)
+        _reset_signals()
+        denied = 0
+        for path in _candidates(self.args[0], environment.get("PATH", DEFAULT_PATH)):
+            try:
+                os.execve(path, self.args, environment)
+            except (FileNotFoundError, NotADirectoryError):
+                if os.path.isfile(path):
+                    reason = f"{path} is there, but not the interpreter or loader it names"
+                    raise CommandNotFound(errno.ENOENT, self.args[0], reason) from None
+            except OSError as error:
+                denied = denied or error.errno or 0
+                if error.errno != errno.EACCES:
+                    break
+        if denied:
+            raise CannotInvoke(denied, self.args[0], os.strerror(denied).lower())
+        raise CommandNotFound(errno.ENOENT, self.args[0], _not_found(self.args[0]))
+
+    def shell(self) -> str:
+        words = " ".join(map(_quote, [*self.env, *self.args]))
+        return f'exec setpriv "$@" env -i {words}'
+
+    def why(self) -> str:
+        return (
+            f"Becomes the container's program, {self.args[0]}: the same process, with nothing of the engine left in it."
+        )
+
+
+def _candidates(program: str, search_path: str) -> list[str]:
+    if "/" in program:
+        return [program]
+    return [f"{directory or '.'}/{program}" for directory in search_path.split(":")] if program else []
+
+
+def _not_found(program: str) -> str:
+    return f"stat {program}: no such file or directory" if "/" in program else "executable file not found in $PATH"
+
+
+def _reset_signals() -> None:
+    for number in _signal.valid_signals():
+        if _signal.getsignal(number) == _signal.SIG_IGN:
+            _signal.signal(number, _signal.SIG_DFL)
+    _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
+
+
+def _write_proc(context: Context, path: str, value: str) -> None:
+    """Writes to a file of what is verified to be the kernel's own /proc, the host's where it can be reached.
+
+    An image can have anything at `/proc`, and mounts over its files can be raced (CVE-2019-19921, CVE-2025-52881): a
+    write meant for `/proc/sys/…` or an LSM label would then go where the attacker wants.
+    """
+    proc = _procfs(context)
+    try:
+        file = openat2(proc, path, os.O_WRONLY, resolve=RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV)
+        with open(file, "wb", buffering=0) as opened:
+            opened.write(value.encode())
+    except OSError as error:
+        raise KernelError(error.errno or 0, "write", f"/proc/{path}, {value}") from None
+    finally:
+        os.close(proc)
+
+
+def _procfs(context: Context) -> int:
+    flags = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+    proc = os.open("/proc", flags) if context.host < 0 else os.open("proc", flags, dir_fd=context.host)
+    if _filesystem(proc) == _PROC_SUPER_MAGIC and os.fstat(proc).st_ino == _PROC_ROOT_INO:
+        return proc
+    os.close(proc)
+    raise KernelError(errno.EXDEV, "open", "/proc, which is not the kernel's procfs")
+
+
+def _filesystem(descriptor: int) -> int:
+    """The magic number of the file system that a descriptor's file is on; `fstatfs(2)`."""
+    status = (ctypes.c_long * 32)()
+    if libc.fstatfs(descriptor, status) == -1:
+        raise KernelError(ctypes.get_errno(), "fstatfs", f"descriptor {descriptor}")
+    return int(status[0])
+
+
+def _named(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Calls a wrapper of the standard library, whose errors say neither the call nor on what."""
+    try:
+        return function(*arguments)
+    except OSError as error:
+        raise KernelError(error.errno or 0, function.__name__, ", ".join(map(str, arguments))) from None
+
+
+def _quote(word: str) -> str:
+    from shlex import quote  # imports `re`; only a script needs it
+
+    return quote(word)
