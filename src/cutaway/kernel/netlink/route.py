@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import _socket
 import errno
+import os
 import struct
 
 from cutaway.kernel.netlink.wire import (
@@ -81,6 +82,7 @@ _ROUTE = struct.Struct("=BBBBBBBBI")  # struct rtmsg
 _U32 = struct.Struct("=I")
 _STATISTICS = struct.Struct("=8Q")  # the first eight of struct rtnl_link_stats64
 
+_HAS_IPV6 = os.path.exists("/proc/net/if_inet6")
 _NO_LINK_LOCAL = nest(
     IFLA_AF_SPEC, nest(_socket.AF_INET6, attribute(IFLA_INET6_ADDR_GEN_MODE, bytes((IN6_ADDR_GEN_MODE_NONE,))))
 )
@@ -215,7 +217,7 @@ def set_link(
     """Changes what is given of a link. `master` is the index of the bridge to attach it to, 0 detaches it; without
     `link_local`, which must be said before the link goes up, it gives itself no IPv6 address."""
     changes = _named(name, mac, mtu)
-    changes += b"" if link_local else _NO_LINK_LOCAL
+    changes += b"" if link_local or not _HAS_IPV6 else _NO_LINK_LOCAL
     changes += b"" if master is None else _u32(IFLA_MASTER, master)
     changes += _u32(IFLA_GROUP, group) if group else b""
     return _link_request("RTM_NEWLINK", RTM_NEWLINK, link, changes, up)
