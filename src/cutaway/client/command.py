@@ -1,0 +1,147 @@
+"""The command `cutaway`: hands what was typed to the engine, and shows what comes back.
+
+The engine's process parses the arguments and formats the output, so this side needs next to nothing imported and adds
+a few milliseconds to the start of a bare interpreter. What stays here is what belongs to the caller's process: its
+descriptors, its signals and its terminal.
+"""
+
+from __future__ import annotations
+
+import posix
+import sys
+
+from cutaway.client import dial, wire
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import _socket
+    import signal as _signal
+else:
+    import _signal  # `signal` imports enum
+
+ENGINE_FAILED = 125
+_NOT_PROXIED = frozenset(
+    getattr(_signal, "SIG" + name)
+    for name in (
+        "KILL",
+        "STOP",
+        "TTIN",
+        "TTOU",
+        "CHLD",
+        "PIPE",
+        "URG",
+        "SEGV",
+        "BUS",
+        "FPE",
+        "ILL",
+        "TRAP",
+        "SYS",
+        "ABRT",
+    )
+)
+
+
+def main() -> int:
+    """Runs one command line and returns its exit code."""
+    for signal in (_signal.SIGINT, _signal.SIGPIPE):  # dies of them at once, as other programs do
+        _signal.signal(signal, _signal.SIG_DFL)
+    standard = _standard_descriptors()
+    try:
+        connection = dial.connect()
+        wire.send(connection, wire.COMMAND, _command(), standard)
+        return _follow(connection)
+    except (dial.Unreachable, wire.ProtocolError) as problem:
+        return _failed(str(problem))
+    except OSError as problem:
+        return _failed(f"lost the engine: {problem.strerror}")
+
+
+def _failed(reason: str) -> int:
+    posix.write(2, b"cutaway: " + _bytes(reason) + b"\n")
+    return ENGINE_FAILED
+
+
+def _command() -> bytes:
+    return wire.command(_working_directory(), [_bytes(argument) for argument in sys.argv[1:]], posix.environ)
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode(sys.getfilesystemencoding(), "surrogateescape")
+
+
+def _working_directory() -> bytes:
+    try:
+        return posix.getcwdb()
+    except FileNotFoundError:  # it was removed; absolute paths still work
+        return b"/"
+
+
+def _standard_descriptors() -> list[int]:
+    """0, 1 and 2, with `/dev/null` in the place of any that is closed."""
+    while (descriptor := posix.open("/dev/null", posix.O_RDWR)) <= 2:
+        pass
+    posix.close(descriptor)
+    return [0, 1, 2]
+
+
+def _follow(connection: _socket.socket) -> int:
+    """Shows what the engine sends until it sends the exit code."""
+    code = None
+    while code is None:
+        kind, body, descriptors = wire.receive(connection)
+        if kind == wire.ATTACH:
+            return _attach(connection, wire.Attachment.decode(body, descriptors))
+        code = show(kind, body)
+    return code
+
+
+def _attach(connection: _socket.socket, attachment: wire.Attachment) -> int:
+    if attachment.proxies_signals:
+        _proxy_signals(connection)
+    if "t" in attachment.descriptors:
+        from cutaway.client import terminal
+
+        return terminal.attach(connection, attachment)
+    from cutaway.client.pump import Pump
+
+    return Pump(connection, attachment).run()
+
+
+def _proxy_signals(connection: _socket.socket) -> None:
+    def forward(number: int, _frame: object) -> None:
+        try:
+            wire.send(connection, wire.SIGNAL, b"%d" % number)
+        except OSError:  # the engine is gone, which the loop is about to find out
+            pass
+
+    for number in range(1, _signal.NSIG):
+        if number not in _NOT_PROXIED and not 31 < number < _signal.SIGRTMIN:
+            _signal.signal(number, forward)
+
+
+def show(kind: bytes, body: bytes) -> int | None:
+    """Writes out a frame of output; returns the exit code where the frame is one."""
+    if kind == wire.EXIT:
+        return int(body)
+    if kind not in (wire.STDOUT, wire.STDERR):
+        raise wire.ProtocolError(f"the engine sent a frame of the unknown kind {kind!r}")
+    write_all(int(kind), body)
+    return None
+
+
+def write_all(descriptor: int, part: bytes) -> None:
+    """Writes all of it, also where someone has made the descriptor non-blocking."""
+    view = memoryview(part)
+    while view:
+        try:
+            view = view[posix.write(descriptor, view) :]
+        except BlockingIOError:
+            _wait_for_room(descriptor)
+
+
+def _wait_for_room(descriptor: int) -> None:
+    import select
+
+    waiting = select.poll()
+    waiting.register(descriptor, select.POLLOUT)
+    waiting.poll()
