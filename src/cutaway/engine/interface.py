@@ -1,0 +1,226 @@
+"""What the engine does for those above it: the command line, the Python client's requests, the Docker API.
+
+`name` is always a name, an ID or a beginning of an ID that only one object has; every method raises `errors.NotFound`
+where there is none, and any other `errors.EngineError` with one sentence that says what is wrong.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from cutaway.engine import model
+
+
+class Stdio(NamedTuple):
+    """Descriptors that the container's process gets as its own 0, 1 and 2; -1 stands for `/dev/null`. They are
+    duplicated; whoever passes them keeps them."""
+
+    stdin: int = -1
+    stdout: int = -1
+    stderr: int = -1
+
+
+class Streams(NamedTuple):
+    """Descriptors of an attachment, to be closed by whoever asked for it; -1 where there is none.
+
+    `stdin` is written (the terminal's master where there is one), `stdout` and `stderr` are read to their end; with a
+    terminal `stdout` holds all output, and `terminal` is its master: the window's size is set there. Everything the
+    process wrote is in the pipes before `wait` and `exec_wait` return.
+    """
+
+    stdin: int = -1
+    stdout: int = -1
+    stderr: int = -1
+    terminal: int = -1
+
+
+class Exit(NamedTuple):
+    """How a container ended. `error` is why it could not be started, where that is so."""
+
+    code: int
+    error: str = ""
+
+
+class LogLine(NamedTuple):
+    """A line of a container's log, with its line end if it has one; `time` in nanoseconds since 1970."""
+
+    stream: Literal["stdout", "stderr"]
+    time: int
+    line: bytes
+
+
+class Usage(NamedTuple):
+    """What a container has used so far, and is using. Times in nanoseconds, sizes in bytes."""
+
+    time: int
+    """When this was read, on the monotonic clock."""
+    cpu: int
+    cpus: int
+    """How many CPUs the host has online."""
+    memory: int
+    """Without the page cache that the kernel can take back at once, as `docker stats` counts."""
+    memory_limit: int
+    received: int
+    sent: int
+    read: int
+    written: int
+    pids: int
+
+
+class Engine(Protocol):
+    # Containers
+
+    async def create(self, request: model.CreateRequest) -> model.Created: ...
+
+    async def start(self, name: str, stdio: Stdio | None = None) -> None:
+        """Returns once the program runs. With `stdio` its output goes there and not to the log.
+
+        Raises `errors.CommandNotFound` and `errors.CannotInvoke`; a container with AutoRemove is then removed.
+        """
+
+    async def attach(self, name: str, *, stdin: bool, stdout: bool, stderr: bool) -> Streams:
+        """Connects with a container's streams from now on; one that is not started yet is waited for."""
+
+    async def wait(
+        self, name: str, condition: Literal["not-running", "next-exit", "removed"] = "not-running"
+    ) -> Exit: ...
+
+    async def stop(self, name: str, timeout: int | None = None, signal: str = "") -> None:
+        """The stop signal, and SIGKILL `timeout` seconds later (None: the container's own; -1: never)."""
+
+    async def kill(self, name: str, signal: str = "KILL") -> None:
+        """`signal` is a name with or without `SIG`, or a number. Raises `errors.Conflict` where nothing runs."""
+
+    async def restart(self, name: str, timeout: int | None = None, signal: str = "") -> None: ...
+
+    async def remove(self, name: str, *, force: bool = False, volumes: bool = False) -> None:
+        """`volumes`: its anonymous volumes too."""
+
+    async def containers(self) -> list[model.Container]:
+        """All of them, whatever their state, newest first. Not to be changed."""
+
+    async def inspect(self, name: str, *, size: bool = False) -> model.Container: ...
+
+    async def rename(self, name: str, new_name: str) -> None: ...
+
+    async def pause(self, name: str) -> None: ...
+
+    async def unpause(self, name: str) -> None: ...
+
+    async def update(self, name: str, request: model.UpdateRequest) -> list[str]:
+        """Returns warnings."""
+
+    async def pids(self, name: str) -> list[int]:
+        """The processes of a running container, as the host numbers them."""
+
+    async def usage(self, name: str) -> Usage: ...
+
+    async def diff(self, name: str) -> list[model.Change]: ...
+
+    def logs(
+        self,
+        name: str,
+        *,
+        stdout: bool = True,
+        stderr: bool = True,
+        since: int = 0,
+        until: int = 0,
+        tail: int | None = None,
+        follow: bool = False,
+    ) -> AsyncIterator[LogLine]:
+        """`since` and `until` in nanoseconds since 1970, 0 for no bound; `tail` the number of lines from the end."""
+
+    async def path_stat(self, name: str, path: str) -> model.PathStat:
+        """Of a path in the container, a last symbolic link not followed."""
+
+    async def archive_out(self, name: str, path: str, descriptor: int) -> None:
+        """Writes a tar archive of a path in the container to a descriptor, its names beginning with the path's last."""
+
+    async def archive_in(self, name: str, path: str, descriptor: int, *, keep_ids: bool = False) -> None:
+        """Unpacks a tar archive, in any compression, read from a descriptor, in a directory of the container.
+
+        `keep_ids`: with the archive's owners; else the files belong to the container's root.
+        """
+
+    # Processes in containers
+
+    async def exec_create(self, name: str, config: model.ExecConfig) -> str:
+        """Returns the exec's ID."""
+
+    async def exec_start(self, exec_id: str, stdio: Stdio | None = None) -> Streams:
+        """Starts it, with `stdio`, or attached to what its configuration says."""
+
+    async def exec_wait(self, exec_id: str) -> int:
+        """Its exit code."""
+
+    async def exec_kill(self, exec_id: str, signal: str) -> None: ...
+
+    async def exec_inspect(self, exec_id: str) -> model.Exec: ...
+
+    async def resize(self, name: str, rows: int, columns: int) -> None: ...
+
+    async def exec_resize(self, exec_id: str, rows: int, columns: int) -> None: ...
+
+    # Images
+
+    async def images(self) -> list[model.Image]:
+        """All of them, newest first."""
+
+    async def image_inspect(self, name: str) -> model.Image: ...
+
+    async def image_import(self, descriptor: int, reference: str, changes: list[str], message: str = "") -> str:
+        """Makes an image of a tar archive, in any compression, read from a descriptor. Returns its ID."""
+
+    async def image_load(self, descriptor: int) -> list[str]:
+        """Loads a Docker archive or OCI layout, as a tar archive, from a descriptor. Returns names, or IDs of the
+        images that have none."""
+
+    async def image_tag(self, name: str, reference: str) -> None: ...
+
+    async def image_remove(self, name: str, *, force: bool = False, prune: bool = True) -> list[model.ImageDelete]: ...
+
+    # Networks
+
+    async def network_create(self, request: model.NetworkCreate) -> str:
+        """Returns its ID."""
+
+    async def networks(self) -> list[model.Network]: ...
+
+    async def network_inspect(self, name: str) -> model.Network: ...
+
+    async def network_remove(self, name: str) -> None: ...
+
+    async def network_connect(self, name: str, container: str, endpoint: model.EndpointSettings) -> None: ...
+
+    async def network_disconnect(self, name: str, container: str, *, force: bool = False) -> None: ...
+
+    async def network_prune(self) -> model.Pruned: ...
+
+    # Volumes
+
+    async def volume_create(self, request: model.VolumeCreate) -> model.Volume:
+        """The volume of this name, made if there is none."""
+
+    async def volumes(self) -> list[model.Volume]: ...
+
+    async def volume_inspect(self, name: str) -> model.Volume: ...
+
+    async def volume_remove(self, name: str, *, force: bool = False) -> None:
+        """`force`: one that is not there is no error."""
+
+    async def volume_prune(self, *, all: bool = False) -> model.Pruned:
+        """Removes anonymous volumes that no container uses; with `all` the named ones too."""
+
+    # The engine itself
+
+    async def version(self) -> model.Version: ...
+
+    async def info(self) -> model.SystemInfo: ...
+
+    async def status(self) -> model.EngineStatus: ...
+
+    async def shutdown(self, *, stop_containers: bool = False) -> None:
+        """Ends the engine, and the spawner when it has no container left; containers run on unless told otherwise."""
