@@ -1,0 +1,68 @@
+# `make demo` and `make test` need nothing but Debian, Python and git: what is missing is installed first. Run as root.
+PYTHON ?= python3
+VENV := .venv
+PREFIX ?= /usr/local
+INSTALL_DIR ?= /opt/cutaway
+UNIT_DIR ?= /etc/systemd/system
+
+# What the tests run containers with, look at the kernel with, and compare with.
+TEST_PACKAGES := busybox-static mmdebstrap iproute2 nftables iptables procps util-linux tmux curl docker.io libseccomp2
+# What the virtual machine on pure cgroup v2 needs.
+VM_PACKAGES := qemu-system-x86 cpio kmod
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-vm lint format bench install uninstall clean
+
+help: ## say what one can do here
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r target what; do \
+		printf '  make %-12s %s\n' "$$target" "$$what"; done
+
+demo: $(VENV)/installed ## start a container from this machine's own files and show what it is made of
+	@$(VENV)/bin/python -m cutaway.cli.demo
+
+test: $(VENV)/tested ## install what the tests need, and run them all
+	@packaging/debian-packages $(TEST_PACKAGES) $(VM_PACKAGES)
+	@$(VENV)/bin/python -m pytest
+
+test-vm: $(VENV)/tested ## run the tests marked `vm` on a kernel with pure cgroup v2
+	@packaging/debian-packages $(TEST_PACKAGES) $(VM_PACKAGES)
+	@$(VENV)/bin/python -m pytest tests/vm
+
+lint: $(VENV)/tested ## check format, style, types and that imports only go down
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+
+format: $(VENV)/tested ## put the sources in the house's format
+	$(VENV)/bin/ruff format .
+	$(VENV)/bin/ruff check --fix .
+
+bench: $(VENV)/installed ## measure against Docker, podman, runc, crun and bubblewrap; writes docs/benchmarks.md
+	@packaging/debian-packages busybox-static
+	@$(VENV)/bin/python -m bench
+
+install: ## install into /opt/cutaway, with the command in /usr/local/bin and a systemd unit
+	@packaging/debian-packages python3-venv libseccomp2
+	$(PYTHON) -m venv $(INSTALL_DIR)
+	$(INSTALL_DIR)/bin/pip install --quiet .
+	ln -sf $(INSTALL_DIR)/bin/cutaway $(PREFIX)/bin/cutaway
+	[ ! -d $(UNIT_DIR) ] || install -m 644 packaging/cutaway.service $(UNIT_DIR)
+
+uninstall: ## take away what `make install` installed; containers and images stay
+	rm -rf $(INSTALL_DIR) $(PREFIX)/bin/cutaway $(UNIT_DIR)/cutaway.service
+
+clean: ## remove the virtual environment and what the tools have cached
+	rm -rf $(VENV) build dist src/*.egg-info .*_cache
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+$(VENV)/installed: pyproject.toml bin/cutaway
+	@packaging/debian-packages libseccomp2
+	@$(PYTHON) -m venv $(VENV) 2>/dev/null || { packaging/debian-packages python3-venv && $(PYTHON) -m venv $(VENV); }
+	@$(VENV)/bin/pip install --quiet --editable .
+	@touch $@
+
+$(VENV)/tested: $(VENV)/installed
+	@$(VENV)/bin/pip install --quiet --editable '.[dev]'
+	@touch $@
