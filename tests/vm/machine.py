@@ -1,0 +1,117 @@
+"""A virtual machine on pure cgroup v2: Debian's kernel in qemu's software emulation, over this host's own files.
+
+It boots a kernel package that is unpacked, never installed, with an initrd of busybox and a handful of modules, mounts
+the host's root read-only with a layer in memory on top, and runs one command there. So whatever is installed here is
+there too, at the same paths. Nothing but the command's output and exit status comes back. `qemu(1)`, `cgroups(7)`.
+
+    python -m tests.vm.machine COMMAND [ARGUMENT…]
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+CACHE = Path(os.environ.get("CUTAWAY_TEST_CACHE", "/var/cache/cutaway-tests"))
+BOOT_MODULES = ["virtio_pci", "9pnet_virtio", "9p", "overlay"]
+MEMORY = "2560M"
+
+
+class Kernel:
+    """An unpacked kernel package: `version`, `image` (vmlinuz) and `modules` (its /lib/modules)."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        (self.image,) = root.glob("boot/vmlinuz-*")
+        self.version = self.image.name.removeprefix("vmlinuz-")
+        self.modules = next(path for path in (root / "lib/modules", root / "usr/lib/modules") if path.is_dir())
+
+
+def kernel() -> Kernel:
+    """The newest kernel package of this Debian, downloaded and unpacked the first time."""
+    package = _output("apt-cache", "depends", "--important", "linux-image-amd64").split("Depends: ")[1].split()[0]
+    root = CACHE / package
+    if not root.exists():
+        CACHE.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=CACHE) as name:
+            _output("apt-get", "-qq", "-o", "APT::Sandbox::User=root", "download", package, cwd=name)
+            (archive,) = Path(name).glob("*.deb")
+            unpacked = Path(name) / "unpacked"
+            _output("dpkg-deb", "--extract", str(archive), str(unpacked))
+            _output("depmod", "--basedir", str(unpacked), Path(next(unpacked.glob("boot/vmlinuz-*"))).name[8:])
+            unpacked.rename(root)
+    return Kernel(root)
+
+
+def run(command: list[str], kernel: Kernel, timeout: float) -> subprocess.CompletedProcess[str]:
+    """Runs a command in a fresh machine, in the present directory: its exit status, and its output as it comes.
+
+    Raises `subprocess.TimeoutExpired` after `timeout` seconds; the machine is gone then.
+    """
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        (directory / "command").write_text(f"cd {shlex.quote(os.getcwd())} && exec {shlex.join(command)}\n")
+        _make_initrd(directory, kernel)
+        started = subprocess.run(
+            _qemu(directory, kernel), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, timeout=timeout
+        )
+        if started.returncode & 1 == 0:
+            console = (directory / "console").read_text(errors="replace")
+            raise RuntimeError(f"the virtual machine ended without running the command:\n{console[-4000:]}")
+        return subprocess.CompletedProcess(command, started.returncode >> 1, started.stdout)
+
+
+def _qemu(directory: Path, kernel: Kernel) -> list[str]:
+    parameters = f"console=ttyS0 panic=-1 mitigations=off command={directory}/command modules={kernel.modules}"
+    return [
+        "qemu-system-x86_64", "-accel", "tcg,thread=multi", "-cpu", "qemu64", "-smp", "2", "-m", MEMORY,
+        "-nodefaults", "-no-reboot", "-display", "none", "-nic", "none",
+        "-kernel", str(kernel.image), "-initrd", f"{directory}/initrd", "-append", parameters,
+        "-serial", f"file:{directory}/console", "-serial", "stdio",
+        "-device", "isa-debug-exit,iobase=0xf4,iosize=1",
+        "-virtfs", "local,path=/,mount_tag=host,security_model=none,readonly=on,multidevs=remap",
+    ]  # fmt: skip
+
+
+def _make_initrd(directory: Path, kernel: Kernel) -> None:
+    root = directory / "initrd.d"
+    for name in ("bin", "dev", "proc"):
+        (root / name).mkdir(parents=True)
+    shutil.copy("/bin/busybox", root / "bin")
+    for applet in ("sh", "mount", "umount", "mkdir", "cat", "cp", "chmod", "modprobe", "switch_root"):
+        (root / "bin" / applet).symlink_to("busybox")
+    shutil.copy(Path(__file__).with_name("init"), root)
+    for path in _boot_modules(kernel):
+        copied = root / "lib/modules" / path.relative_to(kernel.modules)
+        copied.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, copied)
+    with open(directory / "initrd", "wb") as initrd:
+        names = "\n".join(str(path.relative_to(root)) for path in sorted(root.rglob("*")))
+        subprocess.run(
+            ["cpio", "--create", "--format=newc", "--quiet"], cwd=root, input=names.encode(), stdout=initrd, check=True
+        )
+
+
+def _boot_modules(kernel: Kernel) -> list[Path]:
+    """The modules that the root needs, with all they depend on, and the lists `modprobe` reads."""
+    shown = _output(
+        "modprobe", "--dirname", str(kernel.root), "--set-version", kernel.version, "--show-depends", "--all",
+        *BOOT_MODULES,
+    )  # fmt: skip
+    modules = [Path(line.split()[1]) for line in shown.splitlines() if line.startswith("insmod")]
+    return [*modules, *(kernel.modules / kernel.version).glob("modules.*")]
+
+
+def _output(*command: str, cwd: str | None = None) -> str:
+    return subprocess.run(command, cwd=cwd, check=True, stdout=subprocess.PIPE, text=True).stdout
+
+
+if __name__ == "__main__":
+    finished = run(sys.argv[1:], kernel(), timeout=1200)
+    print(finished.stdout, end="")
+    sys.exit(finished.returncode)
