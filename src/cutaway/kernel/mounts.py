@@ -169,6 +169,15 @@ def attach(mount: int, target: int) -> None:
     call("move_mount", mount, "", target, "", flags, subject=_name_of(target))
 
 
+def attach_at(mount: int, path: str) -> None:
+    """The same, on what is at `path` for the caller."""
+    target = os.open(path, os.O_PATH)
+    try:
+        attach(mount, target)
+    finally:
+        os.close(target)
+
+
 def set_attributes(mount: int, bits: int, clear: int = 0, propagation: int = 0, *, recursive: bool = False) -> None:
     """Sets and clears MOUNT_ATTR_ bits, and the propagation (MS_PRIVATE, …, 0: as it is). `mount_setattr(2)`"""
     if not (bits or clear or propagation):

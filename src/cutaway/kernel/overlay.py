@@ -1,33 +1,36 @@
 """OverlayFS: several read-only directories and a writable one, seen as one tree.
 
-What is written goes to the upper directory; a file of a lower one is copied up when it is first changed; what is deleted
-leaves a whiteout. <https://docs.kernel.org/filesystems/overlayfs.html>, `mount(8)`
+What is written goes to the upper directory; a file of a lower one is copied up when it is first changed; what is
+deleted leaves a whiteout. <https://docs.kernel.org/filesystems/overlayfs.html>, `mount(8)`
 """
 
 from __future__ import annotations
 
 import os
 
-from cutaway.kernel.mounts import new_mount
+from cutaway.kernel.mounts import attach_at, mount, new_mount
 
 OPAQUE = "trusted.overlay.opaque"
 """The extended attribute of an upper directory that hides the lower ones of its name; its value is `y`."""
 
 
-def overlay(lower_dirs: list[str], upper_dir: str, work_dir: str, options: list[str] | None = None) -> int:
-    """A detached overlay mount, as a descriptor; `lower_dirs` from the top one down.
+def mount_overlay(
+    target: str, lower_dirs: list[str], upper_dir: str, work_dir: str, options: list[str] | None = None
+) -> None:
+    """Mounts an overlay on the directory `target`; `lower_dirs` from the top one down. Raises `KernelError`.
 
-    Lower directories are passed one by one, so that neither a page of options nor colons in names bound them (Linux 6.8;
-    before, all in one string of at most a page). Raises `KernelError`.
+    Since Linux 6.8 lower directories are passed one by one, so that neither a page of options nor colons in names
+    bound them; before, in one string of at most a page, and by the old call, as the new one takes 256 bytes at most.
     """
     writable = [f"upperdir={upper_dir}", f"workdir={work_dir}", *(options or [])]
+    if not _takes_single_layers():
+        lowers = ":".join(lower.replace("\\", "\\\\").replace(":", "\\:") for lower in lower_dirs)
+        return mount("overlay", target, "overlay", data=",".join([f"lowerdir={lowers}", *writable]))
+    detached = new_mount("overlay", "overlay", [*(f"lowerdir+={lower}" for lower in lower_dirs), *writable])
     try:
-        return new_mount("overlay", "overlay", [*(f"lowerdir+={lower}" for lower in lower_dirs), *writable])
-    except OSError:
-        if _takes_single_layers():
-            raise
-    joined = ":".join(lower.replace("\\", "\\\\").replace(":", "\\:") for lower in lower_dirs)
-    return new_mount("overlay", "overlay", [f"lowerdir={joined}", *writable])
+        attach_at(detached, target)
+    finally:
+        os.close(detached)
 
 
 def is_whiteout(entry: os.stat_result) -> bool:

@@ -1,0 +1,388 @@
+"""Operations that make a container's tree: its root, what is mounted in it, and what is hidden. `mount_namespaces(7)`
+
+Targets are resolved inside the container's root, link by link, by the kernel (`openat2(RESOLVE_IN_ROOT)`), and
+mounted on through the descriptor that was found: a link that another container changes meanwhile leads nowhere else.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from shlex import quote
+
+from cutaway.kernel import mounts
+from cutaway.kernel.mounts import MOUNT_ATTR_RDONLY, MS_PRIVATE, Options
+from cutaway.kernel.openat2 import make_directories, make_file, open_in_root
+from cutaway.kernel.overlay import mount_overlay
+from cutaway.plan.operation import Context, Operation
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_DEV_NULL = os.makedev(1, 3)
+
+
+class MountOverlay(Operation):
+    """The root file system: image layers (`lower_dirs`, the top one first) under the container's own layer."""
+
+    target: str
+    lower_dirs: list[str]
+    upper_dir: str
+    work_dir: str
+    options: list[str] = []
+    manual = "mount(8)"
+
+    def apply(self, context: Context) -> None:  # noqa: ARG002
+        mount_overlay(self.target, self.lower_dirs, self.upper_dir, self.work_dir, self.options)
+
+    def undo(self, context: Context) -> None:  # noqa: ARG002
+        _unmount_all(self.target)
+
+    def shell(self) -> str:
+        lowers = ":".join(self.lower_dirs)
+        options = ",".join(
+            [f"lowerdir={lowers}", f"upperdir={self.upper_dir}", f"workdir={self.work_dir}", *self.options]
+        )
+        return f"mount -t overlay overlay -o {quote(options)} {quote(self.target)}"
+
+    def shell_undo(self) -> str:
+        return f"umount {quote(self.target)}"
+
+    def why(self) -> str:
+        return (
+            "The image's layers, read-only and shared, under a layer of the container's own that takes what it writes."
+        )
+
+
+class AttachRoot(Operation):
+    """Brings the directory `source` of the host in as the mount that becomes the container's root."""
+
+    source: str
+    manual = "open_tree(2)"
+
+    def prepare(self, context: Context) -> None:
+        context.descriptors["root"] = root = mounts.clone_tree(self.source, recursive=True)
+        mounts.set_attributes(root, 0, propagation=MS_PRIVATE, recursive=True)
+
+    def apply(self, context: Context) -> None:
+        context.root = context.descriptors["root"]
+        mounts.attach_at(context.root, "/root")
+
+    def shell(self) -> str:
+        return f"ROOT={quote(self.source)}; mount --make-rprivate /; mount --rbind $ROOT $ROOT"
+
+    def why(self) -> str:
+        return "A mount of its own for the root, cut off from the host: what is mounted in it is seen nowhere else."
+
+
+class Mount(Operation):
+    """A file system mounted inside: /proc, a tmpfs, devpts, … `options` as in the OCI runtime-spec."""
+
+    filesystem: str
+    target: str
+    source: str = ""
+    options: list[str] = []
+    manual = "mount(8)"
+
+    def apply(self, context: Context) -> None:
+        options = Options(self.options)
+        made = mounts.new_mount(self.filesystem, self.source, options.filesystem, options.set)
+        try:
+            _attach(made, context.root, self.target, options)
+        finally:
+            os.close(made)
+
+    def shell(self) -> str:
+        options = f" -o {quote(','.join(self.options))}" if self.options else ""
+        target = f"$ROOT{quote(self.target)}"
+        return (
+            f"mkdir -p {target}; mount -t {self.filesystem}{options} {quote(self.source or self.filesystem)} {target}"
+        )
+
+    def why(self) -> str:
+        return _REASONS.get(self.target, f"A {self.filesystem} of the container's own at {self.target}.")
+
+
+class BindMount(Operation):
+    """A file or directory of the host, seen inside at `target`."""
+
+    source: str
+    target: str
+    options: list[str] = []
+    manual = "mount(8)"
+
+    @property
+    def _held_as(self) -> str:
+        return f"mount:{self.target}"
+
+    def prepare(self, context: Context) -> None:
+        options = Options(self.options)
+        context.descriptors[self._held_as] = mounts.clone_tree(self.source, recursive=options.recursive)
+
+    def apply(self, context: Context) -> None:
+        _attach(context.descriptors[self._held_as], context.root, self.target, Options(self.options))
+
+    def shell(self) -> str:
+        options = Options(self.options)
+        bind = "--rbind" if options.recursive else "--bind"
+        flags = [flag for flag in self.options if flag not in ("bind", "rbind")]
+        target = f"$ROOT{quote(self.target)}"
+        make = f"[ -d {quote(self.source)} ] && mkdir -p {target} || touch {target}"
+        return f"{make}; mount {bind} {quote(self.source)} {target}" + "".join(
+            f" && mount -o remount,bind,{flag} {target}" if flag in ("ro", "nosuid", "nodev", "noexec")
+            else f" && mount --make-{flag} {target}" for flag in flags if flag != "rw"
+        )  # fmt: skip
+
+    def why(self) -> str:
+        return f"{self.source} of the host is seen inside as {self.target}."
+
+
+class MountCgroups(Operation):
+    """The cgroup file systems inside: one (v2), or a tmpfs with one directory a hierarchy (v1).
+
+    `hierarchies`: directory name → mount options (`memory`; `none,name=systemd`; empty: cgroup2). `links`: name →
+    directory. In a new cgroup namespace each shows the container's own cgroup as its root.
+    """
+
+    target: str
+    hierarchies: dict[str, str]
+    links: dict[str, str] = {}
+    options: list[str] = []
+    manual = "cgroup_namespaces(7)"
+
+    def apply(self, context: Context) -> None:
+        options = Options(self.options)
+        if not self.hierarchies:
+            self._mount(context, "", self.target, options)
+            return
+        Mount("tmpfs", self.target, "tmpfs", ["nosuid", "nodev", "noexec", "mode=755"]).apply(context)
+        for name, controllers in self.hierarchies.items():
+            self._mount(context, controllers, f"{self.target}/{name}", options)
+        for name, directory in self.links.items():
+            MakeLink(f"{self.target}/{name}", directory).apply(context)
+        if options.set & MOUNT_ATTR_RDONLY:
+            MakeReadonly([self.target]).apply(context)
+
+    def _mount(self, context: Context, controllers: str, target: str, options: Options) -> None:
+        named = controllers.split(",") if controllers else []
+        made = mounts.new_mount("cgroup" if named else "cgroup2", "cgroup", named, options.set)
+        try:
+            _attach(made, context.root, target, options)
+        finally:
+            os.close(made)
+
+    def shell(self) -> str:
+        target = f"$ROOT{quote(self.target)}"
+        flags = ",".join(self.options)
+        if not self.hierarchies:
+            return f"mkdir -p {target}; mount -t cgroup2 -o {flags or 'rw'} cgroup {target}"
+        lines = [f"mkdir -p {target}; mount -t tmpfs -o mode=755 tmpfs {target}"]
+        for name, controllers in self.hierarchies.items():
+            kind = f"cgroup -o {controllers},{flags}" if controllers else f"cgroup2 -o {flags}"
+            lines.append(f"mkdir {target}/{name}; mount -t {kind.rstrip(',')} cgroup {target}/{name}")
+        lines += [f"ln -s {directory} {target}/{name}" for name, directory in self.links.items()]
+        return "\n".join(lines)
+
+    def why(self) -> str:
+        return "Programs inside read their own limits here; read-only, as limits are the host's to set."
+
+
+class MakeDevice(Operation):
+    """A device node: `kind` is `c`, `b` or `p` (a named pipe)."""
+
+    path: str
+    kind: str
+    major: int = 0
+    minor: int = 0
+    mode: int = 0o666
+    uid: int = 0
+    gid: int = 0
+    manual = "mknod(2)"
+
+    def apply(self, context: Context) -> None:
+        parent, _, name = self.path.rpartition("/")
+        directory = make_directories(context.root, parent)
+        try:
+            self._make(directory, name)
+        finally:
+            os.close(directory)
+
+    def _make(self, directory: int, name: str) -> None:
+        kind = {"c": stat.S_IFCHR, "u": stat.S_IFCHR, "b": stat.S_IFBLK, "p": stat.S_IFIFO}[self.kind]
+        try:
+            os.mknod(name, kind | self.mode, os.makedev(self.major, self.minor), dir_fd=directory)
+        except FileExistsError:
+            return
+        os.chmod(name, self.mode, dir_fd=directory)  # mknod's mode went through the umask
+        os.chown(name, self.uid, self.gid, dir_fd=directory, follow_symlinks=False)
+
+    def shell(self) -> str:
+        path = f"$ROOT{quote(self.path)}"
+        numbers = "" if self.kind == "p" else f" {self.major} {self.minor}"
+        owner = f"; chown {self.uid}:{self.gid} {path}" if self.uid or self.gid else ""
+        return f"mkdir -p $(dirname {path}); mknod -m {self.mode:o} {path} {self.kind}{numbers}{owner}"
+
+    def why(self) -> str:
+        return f"The device {self.path}: a container has only those that it was given."
+
+
+class MakeLink(Operation):
+    """A symbolic link at `path` to `target`; what is there already stays."""
+
+    path: str
+    target: str
+    manual = "symlink(7)"
+
+    def apply(self, context: Context) -> None:
+        parent, _, name = self.path.rpartition("/")
+        directory = make_directories(context.root, parent)
+        try:
+            os.symlink(self.target, name, dir_fd=directory)
+        except FileExistsError:
+            pass
+        finally:
+            os.close(directory)
+
+    def shell(self) -> str:
+        return f"ln -s {quote(self.target)} $ROOT{quote(self.path)}"
+
+    def why(self) -> str:
+        return f"{self.path} leads to {self.target}, as programs expect."
+
+
+class MaskPaths(Operation):
+    """Hides files behind /dev/null and directories behind an empty read-only tmpfs; what is absent needs no mask."""
+
+    paths: list[str]
+    manual = "proc(5)"
+
+    def apply(self, context: Context) -> None:
+        null = _checked_null(context.root)
+        try:
+            for path in self.paths:
+                _on(context.root, path, lambda target: _mask(null, target))
+        finally:
+            os.close(null)
+
+    def shell(self) -> str:
+        return "\n".join(
+            f"[ -d $ROOT{path} ] && mount -t tmpfs -o ro tmpfs $ROOT{path} || [ ! -e $ROOT{path} ] "
+            f"|| mount --bind $ROOT/dev/null $ROOT{path}"
+            for path in map(quote, self.paths)
+        )
+
+    def why(self) -> str:
+        return "What /proc and /sys tell about the host, or let one do to it, is hidden."
+
+
+class MakeReadonly(Operation):
+    """Makes what is at each of `paths` read-only, the mounts below it as they were; what is absent stays so."""
+
+    paths: list[str]
+    manual = "mount_setattr(2)"
+
+    def apply(self, context: Context) -> None:
+        for path in self.paths:
+            if path == "/":
+                mounts.set_attributes(context.root, MOUNT_ATTR_RDONLY)
+            else:
+                _on(context.root, path, _make_readonly)
+
+    def shell(self) -> str:
+        return "\n".join(
+            f"[ ! -e {path} ] || {{ mount --bind {path} {path} && mount -o remount,bind,ro {path}; }}"
+            for path in (f"$ROOT{quote(path.rstrip('/'))}" if path != "/" else "$ROOT" for path in self.paths)
+        )
+
+    def why(self) -> str:
+        return f"{', '.join(self.paths)}: to be read but not changed from inside."
+
+
+class PivotRoot(Operation):
+    """Makes the attached root the root of the mount namespace; the host's tree is gone from it."""
+
+    manual = "pivot_root(2)"
+
+    def apply(self, context: Context) -> None:
+        mounts.enter_root(context.root)
+
+    def shell(self) -> str:
+        return "cd $ROOT; pivot_root . .; umount -l ."
+
+    def why(self) -> str:
+        return "The container's root becomes /, and nothing of the host's tree can be reached any more (unlike chroot)."
+
+
+_REASONS = {
+    "/proc": "The processes of the new PID namespace; without a /proc of its own, ps would show the host's.",
+    "/sys": "The kernel's devices, read-only; its network part shows the container's own interfaces.",
+    "/dev": "An empty /dev in memory, to hold only the devices that the container may have.",
+    "/dev/pts": "Terminals of its own, so that /dev/pts/0 inside is not one of the host's.",
+    "/dev/shm": "POSIX shared memory of its own.",
+    "/dev/mqueue": "POSIX message queues of its own.",
+}
+
+
+def _attach(mount: int, root: int, path: str, options: Options) -> None:
+    mounts.set_attributes(mount, options.set, options.clear)
+    mounts.set_attributes(mount, options.recursive_set, options.recursive_clear, recursive=True)
+    mounts.set_attributes(mount, 0, propagation=options.propagation or MS_PRIVATE, recursive=options.propagate_all)
+    make = make_directories if stat.S_ISDIR(os.fstat(mount).st_mode) else make_file
+    target = make(root, path)
+    try:
+        mounts.attach(mount, target)
+    finally:
+        os.close(target)
+
+
+def _on(root: int, path: str, change: Callable[[int], None]) -> None:
+    """Calls `change` with an `O_PATH` descriptor of `path`, if that exists."""
+    try:
+        target = open_in_root(root, path, os.O_PATH)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    try:
+        change(target)
+    finally:
+        os.close(target)
+
+
+def _mask(null: int, target: int) -> None:
+    if stat.S_ISDIR(os.fstat(target).st_mode):
+        cover = mounts.new_mount("tmpfs", "tmpfs", ["nr_blocks=1", "nr_inodes=1"], MOUNT_ATTR_RDONLY)
+    else:
+        cover = mounts.clone_tree("", directory=null)
+    try:
+        mounts.attach(cover, target)
+    finally:
+        os.close(cover)
+
+
+def _make_readonly(target: int) -> None:
+    copy = mounts.clone_tree("", directory=target, recursive=True)
+    try:
+        mounts.set_attributes(copy, MOUNT_ATTR_RDONLY)
+        mounts.attach(copy, target)
+    finally:
+        os.close(copy)
+
+
+def _checked_null(root: int) -> int:
+    """A descriptor of /dev/null inside `root`, checked to be the null device (CVE-2025-31133)."""
+    null = open_in_root(root, "/dev/null", os.O_PATH | os.O_NOFOLLOW)
+    found = os.fstat(null)
+    if stat.S_ISCHR(found.st_mode) and found.st_rdev == _DEV_NULL:
+        return null
+    os.close(null)
+    raise PermissionError(1, "/dev/null inside the container is not the null device: nothing can be masked with it")
+
+
+def _unmount_all(target: str) -> None:
+    """Unmounts everything that is stacked on `target`, though processes still use it."""
+    try:
+        while True:
+            mounts.unmount(target, mounts.MNT_DETACH | mounts.UMOUNT_NOFOLLOW)
+    except OSError as error:
+        if error.errno not in (2, 22):  # ENOENT; EINVAL: nothing is mounted there
+            raise

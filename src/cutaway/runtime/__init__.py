@@ -1,0 +1,1 @@
+"""From the OCI runtime specification to a plan. <https://github.com/opencontainers/runtime-spec>"""
