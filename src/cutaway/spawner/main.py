@@ -34,9 +34,10 @@ _STREAMS = {"output:stdout": 1, "output:stderr": 2}
 
 
 class Child:
-    """A process and its output. `status`: its wait status once it has ended; `pidfd`: -1 if it is not our child."""
+    """A process and its output. `status`: its wait status once it has ended; `pidfd`: -1 if it is not our child;
+    `input`: the writing end of its standard input, kept open so that a dying engine does not end it."""
 
-    __slots__ = ("ended_at", "exit_file", "log", "pid", "pidfd", "sources", "status")
+    __slots__ = ("ended_at", "exit_file", "input", "log", "pid", "pidfd", "sources", "status")
 
     def __init__(self, pid: int, pidfd: int, exit_file: str) -> None:
         self.pid, self.pidfd, self.exit_file = pid, pidfd, exit_file
@@ -44,6 +45,7 @@ class Child:
         self.log: Log | None = None
         self.status: int | None = None
         self.ended_at = 0
+        self.input = -1
 
 
 class Spawner:
@@ -128,6 +130,7 @@ class Spawner:
             if name in descriptors:
                 source = Source(descriptors.pop(name), stream, child.log, self._poll, self._handlers)
                 child.sources.append(source)
+        child.input = descriptors.pop("input", child.input)
         self._add_readers(child, descriptors)
 
     def _attach(self, message: dict[str, Any], descriptors: dict[str, int]) -> None:
@@ -139,6 +142,10 @@ class Spawner:
             name = f"reader:{source.stream}"
             if name in descriptors:
                 source.add_reader(descriptors.pop(name))
+
+    def _release(self, message: dict[str, Any], descriptors: dict[str, int]) -> None:  # noqa: ARG002
+        if child := self._children.get(message["key"]):
+            _close_input(child)
 
     def _forget(self, message: dict[str, Any], descriptors: dict[str, int]) -> None:  # noqa: ARG002
         child = self._children.pop(message["key"], None)
@@ -171,6 +178,7 @@ class Spawner:
             print(f"{child.exit_file}: {error}", flush=True)
 
     def _close_output(self, child: Child) -> None:
+        _close_input(child)
         for source in child.sources:
             source.close()
         child.sources.clear()
@@ -217,9 +225,16 @@ _REQUESTS: dict[str, Callable[[Spawner, dict[str, Any], dict[str, int]], None]] 
     "start": Spawner._start,
     "adopt": Spawner._adopt,
     "attach": Spawner._attach,
+    "release": Spawner._release,
     "forget": Spawner._forget,
     "stop": Spawner._stop,
 }
+
+
+def _close_input(child: Child) -> None:
+    if child.input >= 0:
+        os.close(child.input)
+        child.input = -1
 
 
 def command(listener: int, package: str) -> tuple[str, list[str], int]:

@@ -1,0 +1,52 @@
+"""What the engine knows, kept in one SQLite file that only the engine writes.
+
+Each thing is one row: its key and itself as JSON. Everything that is asked for often is held in memory; the file is
+there for the next engine. Write-ahead logging without a sync per commit: after a crash of the engine nothing is lost, after
+one of the host at worst the last moments. <https://sqlite.org/wal.html>
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+Thing = TypeVar("Thing")
+
+
+def open_database(path: str) -> sqlite3.Connection:
+    """The engine's database at `path`, made if missing, readable by its owner alone."""
+    os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = NORMAL")
+    connection.execute("PRAGMA foreign_keys = ON")
+    return connection
+
+
+class Table(Generic[Thing]):
+    """Things of one kind by their key."""
+
+    def __init__(self, connection: sqlite3.Connection, name: str, kind: type[Thing]) -> None:
+        self._connection, self._name = connection, name
+        self._decoder = msgspec.json.Decoder(kind)
+        self._encoder = msgspec.json.Encoder()
+        connection.execute(f"CREATE TABLE IF NOT EXISTS {name} (key TEXT PRIMARY KEY, thing BLOB) WITHOUT ROWID")
+
+    def save(self, key: str, thing: Thing) -> None:
+        """Keeps `thing`, in the place of what was there under this key."""
+        self._connection.execute(f"REPLACE INTO {self._name} VALUES (?, ?)", (key, self._encoder.encode(thing)))
+
+    def delete(self, key: str) -> None:
+        """Forgets what is under this key, if anything."""
+        self._connection.execute(f"DELETE FROM {self._name} WHERE key = ?", (key,))
+
+    def all(self) -> Iterator[Thing]:
+        """Everything, in no particular order."""
+        for (thing,) in self._connection.execute(f"SELECT thing FROM {self._name}"):
+            yield self._decoder.decode(thing)
