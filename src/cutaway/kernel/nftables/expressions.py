@@ -1,0 +1,261 @@
+"""The words of a rule. A rule is evaluated from left to right until a comparison fails or a verdict falls: `nft(8)`.
+
+The kernel knows only small steps over registers ("load the input device's name into register 8", "compare register 8
+with …"). A `Field` is what can be loaded; its methods give the steps of a whole comparison, packed for the kernel, so
+that `oifname.among(bridges), ct_status.has(DNAT), accept` reads as `oifname @bridges ct status dnat accept` in nft.
+"""
+
+from __future__ import annotations
+
+import _socket
+import sys
+
+from cutaway.kernel.netlink.wire import attribute, nest
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Literal
+
+    from cutaway.kernel.nftables.objects import Set
+
+NFTA_LIST_ELEM = 1
+NFTA_EXPR_NAME = 1
+NFTA_EXPR_DATA = 2
+NFTA_DATA_VALUE = 1
+NFTA_DATA_VERDICT = 2
+NFTA_VERDICT_CODE = 1
+NFTA_VERDICT_CHAIN = 2
+
+NFT_REG_VERDICT = 0
+NFT_REG32_00 = 8
+
+NFT_META_IIF = 4
+NFT_META_IIFNAME = 6
+NFT_META_OIFNAME = 7
+NFT_META_L4PROTO = 16
+NFT_PAYLOAD_NETWORK_HEADER = 1
+NFT_PAYLOAD_TRANSPORT_HEADER = 2
+NFT_CT_STATE = 0
+NFT_CT_STATUS = 2
+NFT_FIB_RESULT_ADDRTYPE = 3
+NFTA_FIB_F_DADDR = 2
+NFT_CMP_EQ = 0
+NFT_CMP_NEQ = 1
+NFT_LOOKUP_F_INV = 1
+NFT_NAT_DNAT = 1
+
+NF_DROP = 0
+NF_ACCEPT = 1
+NFT_JUMP = -3
+NFT_RETURN = -5
+
+ESTABLISHED = 1 << 1
+RELATED = 1 << 2
+"""Bits of `ct_state`."""
+DNAT = 1 << 5
+"""A bit of `ct_status`: the connection's destination was rewritten."""
+LOCAL = 2
+"""A value of `fib_daddr_type`: an address of this host."""
+
+_PROTOCOLS = {"icmp": 1, "tcp": 6, "udp": 17, "sctp": 132}
+
+
+class Type:
+    """A type of values: `number` in nft's own list, `length` in bytes, and how a value is packed; this one is a number.
+
+    `number` matters only to those who list the ruleset.
+    """
+
+    __slots__ = ("byteorder", "length", "number")
+
+    def __init__(self, number: int, length: int, byteorder: Literal["little", "big"] = sys.byteorder) -> None:
+        self.number, self.length, self.byteorder = number, length, byteorder
+
+    def pack(self, value: object) -> bytes:
+        """A value as the kernel keeps it."""
+        assert isinstance(value, int)
+        return value.to_bytes(self.length, self.byteorder)
+
+    def unpack(self, packed: bytes) -> object:
+        """The inverse of `pack`."""
+        return int.from_bytes(packed, self.byteorder)
+
+    def range(self, value: object) -> tuple[bytes, bytes]:
+        """The first and the last of the values meant."""
+        return self.pack(value), self.pack(value)
+
+
+class _Protocol(Type):
+    """ "tcp", "udp", …"""
+
+    def pack(self, value: object) -> bytes:
+        return bytes((_PROTOCOLS[str(value)],))
+
+    def unpack(self, packed: bytes) -> object:
+        return next((name for name, number in _PROTOCOLS.items() if number == packed[0]), packed[0])
+
+
+class _Address(Type):
+    """An IPv4 address: "192.0.2.1"."""
+
+    def pack(self, value: object) -> bytes:
+        return _socket.inet_pton(_socket.AF_INET, str(value))
+
+    def unpack(self, packed: bytes) -> object:
+        return _socket.inet_ntop(_socket.AF_INET, packed)
+
+    def range(self, value: object) -> tuple[bytes, bytes]:
+        host, _, prefix = str(value).partition("/")
+        first, rest = self.pack(host), (1 << 32 - int(prefix or 32)) - 1
+        return first, (int.from_bytes(first, "big") | rest).to_bytes(4, "big")
+
+
+class _InterfaceName(Type):
+    def pack(self, value: object) -> bytes:
+        return str(value).encode().ljust(self.length, b"\0")
+
+    def unpack(self, packed: bytes) -> object:
+        return packed.rstrip(b"\0").decode()
+
+
+IPV4_ADDR = _Address(7, 4, "big")
+INET_PROTO = _Protocol(12, 1)
+INET_SERVICE = Type(13, 2, "big")
+IFACE_INDEX = Type(20, 4)
+CT_STATE = Type(26, 4)
+CT_STATUS = Type(28, 4)
+FIB_ADDRTYPE = Type(38, 4)
+IFNAME = _InterfaceName(41, 16)
+
+
+class Field:
+    """Something of a packet that a rule can look at: its type, and the expression that loads it."""
+
+    __slots__ = ("_attributes", "_name", "_register", "type")
+
+    def __init__(self, kind: Type, name: str, register: int, *attributes: bytes) -> None:
+        self.type, self._name, self._register, self._attributes = kind, name, register, attributes
+
+    def load(self, register: int = NFT_REG32_00) -> bytes:
+        """Loads it into a register."""
+        return expression(self._name, number(self._register, register), *self._attributes)
+
+    def equals(self, value: object) -> bytes:
+        """Goes on only where it equals the value."""
+        return self.load() + compare(NFT_CMP_EQ, self.type.pack(value))
+
+    def differs(self, value: object) -> bytes:
+        """Goes on only where it differs from the value."""
+        return self.load() + compare(NFT_CMP_NEQ, self.type.pack(value))
+
+    def within(self, network: str) -> bytes:
+        """Goes on only where it is an address of the network: "127.0.0.0/8"."""
+        address, _, prefix = network.partition("/")
+        mask = (0xFFFFFFFF << (32 - int(prefix)) & 0xFFFFFFFF).to_bytes(4, "big")
+        return self.load() + _and(mask) + compare(NFT_CMP_EQ, self.type.pack(address))
+
+    def has(self, bits: int) -> bytes:
+        """Goes on only where one of the bits is set."""
+        return self.load() + _and(self.type.pack(bits)) + compare(NFT_CMP_NEQ, bytes(self.type.length))
+
+    def among(self, group: Set) -> bytes:
+        """Goes on only where the set has it."""
+        return among((self,), group)
+
+    def not_among(self, group: Set) -> bytes:
+        """Goes on only where the set does not have it."""
+        return self.load() + _look_up(group, number(5, NFT_LOOKUP_F_INV))
+
+
+def number(kind: int, value: int) -> bytes:
+    """An attribute of 32 bits, in network byte order as all of nftables'."""
+    return attribute(kind, value.to_bytes(4, "big", signed=value < 0))
+
+
+def string(kind: int, value: str) -> bytes:
+    """An attribute that is a string."""
+    return attribute(kind, value.encode() + b"\0")
+
+
+def expression(name: str, *attributes: bytes) -> bytes:
+    """One step of a rule."""
+    return nest(NFTA_LIST_ELEM, string(NFTA_EXPR_NAME, name), nest(NFTA_EXPR_DATA, *attributes))
+
+
+def _meta(kind: Type, key: int) -> Field:
+    return Field(kind, "meta", 1, number(2, key))
+
+
+def _ct(kind: Type, key: int) -> Field:
+    return Field(kind, "ct", 1, number(2, key))
+
+
+def _payload(kind: Type, base: int, offset: int) -> Field:
+    return Field(kind, "payload", 1, number(2, base), number(3, offset), number(4, kind.length))
+
+
+iif = _meta(IFACE_INDEX, NFT_META_IIF)
+iifname = _meta(IFNAME, NFT_META_IIFNAME)
+oifname = _meta(IFNAME, NFT_META_OIFNAME)
+l4proto = _meta(INET_PROTO, NFT_META_L4PROTO)
+saddr = _payload(IPV4_ADDR, NFT_PAYLOAD_NETWORK_HEADER, 12)
+daddr = _payload(IPV4_ADDR, NFT_PAYLOAD_NETWORK_HEADER, 16)
+dport = _payload(INET_SERVICE, NFT_PAYLOAD_TRANSPORT_HEADER, 2)
+ct_state = _ct(CT_STATE, NFT_CT_STATE)
+ct_status = _ct(CT_STATUS, NFT_CT_STATUS)
+fib_daddr_type = Field(FIB_ADDRTYPE, "fib", 1, number(2, NFT_FIB_RESULT_ADDRTYPE), number(3, NFTA_FIB_F_DADDR))
+
+
+def compare(operator: int, value: bytes) -> bytes:
+    """Goes on only where the first register compares so with the value."""
+    return expression("cmp", number(1, NFT_REG32_00), number(2, operator), nest(3, attribute(NFTA_DATA_VALUE, value)))
+
+
+def among(fields: tuple[Field, ...], group: Set) -> bytes:
+    """Goes on only where the set has the fields' values in one element."""
+    return _load_all(fields) + _look_up(group)
+
+
+def dnat_to(fields: tuple[Field, ...], ports: Set) -> bytes:
+    """Sends the connection to the address and port that the map has for the fields; goes on where it has none."""
+    to_address, to_port = number(3, NFT_REG32_00), number(5, NFT_REG32_00 + 1)
+    rewrite = expression("nat", number(1, NFT_NAT_DNAT), number(2, _socket.AF_INET), to_address, to_port)
+    return _load_all(fields) + _look_up(ports, number(3, NFT_REG32_00)) + rewrite
+
+
+def verdict(code: int, chain: str = "") -> bytes:
+    """What becomes of the packet; `chain` is where `NFT_JUMP` goes."""
+    to = string(NFTA_VERDICT_CHAIN, chain) if chain else b""
+    value = nest(NFTA_DATA_VERDICT, number(NFTA_VERDICT_CODE, code), to)
+    return expression("immediate", number(1, NFT_REG_VERDICT), nest(2, value))
+
+
+def jump(chain: str) -> bytes:
+    """Evaluates another chain, then goes on here."""
+    return verdict(NFT_JUMP, chain)
+
+
+accept = verdict(NF_ACCEPT)
+"""The packet passes this hook's chain; those of others may still drop it."""
+drop = verdict(NF_DROP)
+masquerade = expression("masq")
+"""The packet leaves with the address of the device it leaves by."""
+counter = expression("counter", attribute(1, bytes(8)), attribute(2, bytes(8)))
+
+
+def _load_all(fields: tuple[Field, ...]) -> bytes:
+    steps, register = b"", NFT_REG32_00
+    for field in fields:
+        steps += field.load(register)
+        register += (field.type.length + 3) // 4
+    return steps
+
+
+def _look_up(group: Set, *attributes: bytes) -> bytes:
+    return expression("lookup", string(1, group.name), number(2, NFT_REG32_00), *attributes)
+
+
+def _and(mask: bytes) -> bytes:
+    registers = number(1, NFT_REG32_00) + number(2, NFT_REG32_00)
+    masks = nest(4, attribute(NFTA_DATA_VALUE, mask)) + nest(5, attribute(NFTA_DATA_VALUE, bytes(len(mask))))
+    return expression("bitwise", registers, number(3, len(mask)), masks)
