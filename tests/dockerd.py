@@ -1,0 +1,73 @@
+"""A real Docker daemon, all of whose state is its own, on the host of the tests."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from pathlib import Path
+
+
+class Docker:
+    """A context manager, as long as which the daemon lives; called with arguments, it runs `docker` against it.
+
+    `directory` keeps its socket, log and state.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._socket = f"unix://{directory}/docker.sock"
+        self._cgroup = f"docker-{os.getpid()}"
+
+    def __call__(self, *arguments: str, timeout: float = 60) -> str:
+        """Standard output, stripped. Raises `AssertionError` with standard error where the command fails."""
+        done = self._docker(*arguments, timeout=timeout)
+        if done.returncode != 0:
+            raise AssertionError(f"docker {' '.join(arguments)}: {done.stderr}")
+        return done.stdout.strip()
+
+    def _docker(self, *arguments: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+        command = ["docker", "--host", self._socket, *arguments]
+        return subprocess.run(command, capture_output=True, text=True, timeout=timeout)
+
+    def __enter__(self) -> Docker:
+        Path("/proc/sys/net/ipv4/ip_forward").write_text("0")  # dockerd sets the policy DROP where it enables this
+        command = [
+            "dockerd", "--host", self._socket, "--data-root", f"{self._directory}/data",
+            "--exec-root", f"{self._directory}/exec", "--pidfile", f"{self._directory}/pid",
+            "--cgroup-parent", f"/{self._cgroup}",
+        ]  # fmt: skip
+        with open(self._log, "wb") as log:
+            self._daemon = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        try:
+            self._wait_until_ready()
+        except BaseException:
+            self._end()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if containers := self("ps", "-aq").split():
+            self("rm", "-f", "-v", *containers)
+        self._end()
+
+    @property
+    def _log(self) -> Path:
+        return self._directory / "log"
+
+    def _wait_until_ready(self) -> None:
+        deadline = time.monotonic() + 60
+        while self._docker("version").returncode != 0:
+            if self._daemon.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"dockerd does not start:\n{self._log.read_text()[-2000:]}")
+            time.sleep(0.1)
+
+    def _end(self) -> None:
+        """Ends the daemon, and takes away what it leaves on a host."""
+        self._daemon.terminate()
+        self._daemon.wait(timeout=30)
+        subprocess.run(["ip", "link", "delete", "docker0"], check=True)
+        for table in ("nat", "filter"):
+            subprocess.run(["nft", "delete", "table", "ip", table], check=True)
+        for cgroup in Path("/sys/fs/cgroup").glob(f"**/{self._cgroup}"):
+            cgroup.rmdir()

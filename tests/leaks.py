@@ -1,0 +1,130 @@
+"""What a test may not leave behind, in the kernel and on disk, seen from outside.
+
+Every kind of thing is listed before and after as text; what is there more often afterwards has leaked, and of what a
+host owns (mounts, links, tables) nothing may be missing either. The kernel takes some things down in its own time
+(network namespaces, cgroups), so a difference counts once it has lasted for `PATIENCE` seconds.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+PATIENCE = 5.0
+SESSION_MARK = f"CUTAWAY_TEST_SESSION={os.getpid()}"
+"""In the environment of every process a test starts, directly or not; the engine keeps variables of this prefix."""
+OF_THE_HOST = ("mount", "link", "network namespace", "nftables")
+FOREIGN_CGROUPS = re.compile(r"(docker.*|containerd|libpod.*|machine\.slice|system\.slice|user\.slice|init\.scope)$")
+
+
+class Watch:
+    """Remembers what there is, to say later what has come and gone since.
+
+    `directories`: state roots and runtime directories to look into; the list is read anew each time.
+    """
+
+    def __init__(self, directories: list[Path]) -> None:
+        self._directories = directories
+        self._before = self._look()
+
+    def left_behind(self) -> list[str]:
+        """One line for each thing that is new and still there after `PATIENCE` seconds; returns early if none is."""
+        deadline = time.monotonic() + PATIENCE
+        while (new := self._look() - self._before) and time.monotonic() < deadline:
+            gc.collect()
+            time.sleep(0.02)
+        return sorted(new.elements())
+
+    def taken_away(self) -> list[str]:
+        """One line for each mount, link, network namespace or rule that is gone."""
+        return sorted(thing for thing in (self._before - self._look()).elements() if thing.startswith(OF_THE_HOST))
+
+    def _look(self) -> Counter[str]:
+        return Counter(thing for things in LISTS for thing in things()) + Counter(_files(self._directories))
+
+
+def _mounts() -> Iterator[str]:
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        fields = line.split()
+        yield f"mount {fields[4]} ({fields[fields.index('-') + 1]})"
+
+
+def _links() -> Iterator[str]:
+    return (f"link {name}" for _, name in socket.if_nameindex())
+
+
+def _named_network_namespaces() -> Iterator[str]:
+    return (f"network namespace /run/netns/{name}" for name in _names("/run/netns"))
+
+
+def _cgroups() -> Iterator[str]:
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        mount_point, kind = line.split()[4], line.split(" - ")[1].split()[0]
+        if kind in ("cgroup", "cgroup2"):
+            for directory, children, _ in os.walk(mount_point):
+                children[:] = [name for name in children if not FOREIGN_CGROUPS.match(name)]
+                yield f"cgroup {directory}"
+
+
+def _rules() -> Iterator[str]:
+    if not shutil.which("nft"):
+        return
+    listed = subprocess.run(["nft", "-j", "list", "ruleset"], capture_output=True, text=True, check=True).stdout
+    for entry in json.loads(listed)["nftables"]:
+        yield f"nftables {json.dumps(_without_counts(entry))}"
+
+
+def _without_counts(value: Any) -> Any:
+    if isinstance(value, dict):
+        kept = {name: inner for name, inner in value.items() if name not in ("handle", "packets", "bytes", "expires")}
+        return {name: _without_counts(inner) for name, inner in kept.items()}
+    return [_without_counts(inner) for inner in value] if isinstance(value, list) else value
+
+
+def _processes() -> Iterator[str]:
+    """The processes that this session started: its children, and whoever carries its mark."""
+    for pid in filter(str.isdecimal, os.listdir("/proc")):
+        try:
+            stat = Path(f"/proc/{pid}/stat").read_text()
+            name, fields = stat[stat.index("(") : stat.rindex(")") + 1], stat[stat.rindex(")") + 2 :].split()
+            environment = Path(f"/proc/{pid}/environ").read_bytes()
+        except (FileNotFoundError, ProcessLookupError, PermissionError):  # gone, or more privileged than the tests
+            continue
+        if int(fields[1]) == os.getpid() or SESSION_MARK.encode() in environment.split(b"\0"):
+            yield f"process {pid} {name} started at {fields[19]}"
+
+
+def _descriptors() -> Iterator[str]:
+    for number in os.listdir("/proc/self/fd"):
+        try:
+            yield f"descriptor {number} → {os.readlink(f'/proc/self/fd/{number}')}"
+        except FileNotFoundError:  # the one that listed them
+            continue
+
+
+def _files(directories: Iterable[Path]) -> Iterator[str]:
+    for top in directories:
+        for directory, children, names in os.walk(top):
+            if len(Path(directory).relative_to(top).parts) > 2:  # deeper down are the files of images and containers
+                children.clear()
+            yield from (f"file {directory}/{name}" for name in names + children)
+
+
+def _names(directory: str) -> list[str]:
+    try:
+        return os.listdir(directory)
+    except FileNotFoundError:
+        return []
+
+
+LISTS = (_mounts, _links, _named_network_namespaces, _cgroups, _rules, _processes, _descriptors)
