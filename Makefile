@@ -10,6 +10,7 @@ TEST_PACKAGES := busybox-static mmdebstrap iproute2 nftables iptables procps uti
 # What the virtual machine on pure cgroup v2 needs.
 VM_PACKAGES := qemu-system-x86 cpio kmod
 
+export PATH := $(PATH):/usr/sbin:/sbin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-vm lint format bench install uninstall clean

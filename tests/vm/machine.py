@@ -17,7 +17,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-CACHE = Path(os.environ.get("CUTAWAY_TEST_CACHE", "/var/cache/cutaway-tests"))
+from tests.images import CACHE
+
+TOOLS = ("qemu-system-x86_64", "apt-get", "cpio", "depmod", "modprobe", "busybox")
 BOOT_MODULES = ["virtio_pci", "9pnet_virtio", "9p", "overlay"]
 MEMORY = "2560M"
 
@@ -32,20 +34,27 @@ class Kernel:
         self.modules = next(path for path in (root / "lib/modules", root / "usr/lib/modules") if path.is_dir())
 
 
-def kernel() -> Kernel:
-    """The newest kernel package of this Debian, downloaded and unpacked the first time."""
-    package = _output("apt-cache", "depends", "--important", "linux-image-amd64").split("Depends: ")[1].split()[0]
-    root = CACHE / package
+def kernel(network: tuple[str, ...] = ()) -> Kernel:
+    """The kernel of this Debian, whose package is downloaded and unpacked the first time, in a few seconds.
+
+    `network` is what a command line starts with to have the Internet.
+    """
+    root = CACHE / "kernel"
     if not root.exists():
         CACHE.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=CACHE) as name:
-            _output("apt-get", "-qq", "-o", "APT::Sandbox::User=root", "download", package, cwd=name)
-            (archive,) = Path(name).glob("*.deb")
-            unpacked = Path(name) / "unpacked"
-            _output("dpkg-deb", "--extract", str(archive), str(unpacked))
-            _output("depmod", "--basedir", str(unpacked), Path(next(unpacked.glob("boot/vmlinuz-*"))).name[8:])
-            unpacked.rename(root)
+        with tempfile.TemporaryDirectory(dir=CACHE) as directory:
+            _download_kernel(Path(directory), network).rename(root)
     return Kernel(root)
+
+
+def _download_kernel(directory: Path, network: tuple[str, ...]) -> Path:
+    package = _output("apt-cache", "depends", "--important", "linux-image-amd64").split("Depends: ")[1].split()[0]
+    _output(*network, "apt-get", "-qq", "-o", "APT::Sandbox::User=root", "download", package, cwd=directory)
+    (archive,) = directory.glob("*.deb")
+    unpacked = directory / "unpacked"
+    _output("dpkg-deb", "--extract", str(archive), str(unpacked))
+    _output("depmod", "--basedir", str(unpacked), Kernel(unpacked).version)
+    return unpacked
 
 
 def run(command: list[str], kernel: Kernel, timeout: float) -> subprocess.CompletedProcess[str]:
@@ -107,7 +116,7 @@ def _boot_modules(kernel: Kernel) -> list[Path]:
     return [*modules, *(kernel.modules / kernel.version).glob("modules.*")]
 
 
-def _output(*command: str, cwd: str | None = None) -> str:
+def _output(*command: str, cwd: Path | None = None) -> str:
     return subprocess.run(command, cwd=cwd, check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
