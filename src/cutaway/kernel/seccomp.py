@@ -69,7 +69,8 @@ _SCMP_ARCH_X32 = 0x4000003E
 
 _INSTRUCTION = "HBBI"  # struct sock_filter: code, jt, jf, k
 _SIZE = struct.calcsize(_INSTRUCTION)
-_MOST_INSTRUCTIONS = 4096
+MOST_BYTES = 4096 * _SIZE
+"""The longest filter the kernel takes (BPF_MAXINSNS)."""
 
 
 class LibseccompMissing(OSError):
@@ -133,7 +134,7 @@ def compile(profile: Profile) -> bytes:
         program = _newer_calls_fail(library, architectures, profile) + _export(library, context)
     finally:
         library.seccomp_release(context)
-    if len(program) > _MOST_INSTRUCTIONS * _SIZE:
+    if len(program) > MOST_BYTES:
         raise ValueError(
             f"seccomp: the filter has {len(program) // _SIZE} instructions, of which the kernel takes 4096"
         )
@@ -200,8 +201,8 @@ def _add_architectures(library: ctypes.CDLL, context: ctypes.c_void_p, profile: 
 
 
 def _has_x32() -> bool:
-    """Whether the kernel may run x32 programs. Few do, and leaving the third set of numbers out makes loading a filter a
-    third faster. It is asked by such a call, unless a filter that this process is under might kill it for asking."""
+    """Whether the kernel may run x32 programs. Few do, and leaving the third set of numbers out makes loading a filter
+    a third faster. It is asked by such a call, unless a filter that this process is under might kill it for asking."""
     filtered = prctl.prctl(_PR_GET_SECCOMP) != 0
     return filtered or int(libc.syscall(ctypes.c_long(_X32_BIT | _X32_GETPID))) != -1
 
@@ -306,7 +307,7 @@ def _read(name: str) -> bytes | None:
         return None
     with open(file, "rb") as kept:
         status = os.fstat(file)
-        digest, program = kept.read(32), kept.read(_MOST_INSTRUCTIONS * _SIZE + 1)
+        digest, program = kept.read(32), kept.read(MOST_BYTES + 1)
     trusted = status.st_uid == os.geteuid() and not status.st_mode & 0o077
     return program if trusted and digest == _digest(program) else None
 

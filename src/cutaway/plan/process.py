@@ -14,9 +14,19 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import struct
+import sys
 
-from cutaway.kernel import capabilities, keyring, prctl, rlimits
-from cutaway.kernel.openat2 import RESOLVE_BENEATH, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_XDEV, openat2
+from cutaway.kernel import capabilities, keyring, mounts, prctl, pty, rlimits, seccomp
+from cutaway.kernel.openat2 import (
+    RESOLVE_BENEATH,
+    RESOLVE_NO_MAGICLINKS,
+    RESOLVE_NO_XDEV,
+    make_file,
+    open_in_root,
+    openat2,
+)
+from cutaway.kernel.statfs import PROC_SUPER_MAGIC, filesystem_type
 from cutaway.kernel.syscalls import KernelError, call, libc
 from cutaway.plan.operation import Context, Operation
 
@@ -29,7 +39,6 @@ else:
     import _signal  # `signal` imports `enum`
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-_PROC_SUPER_MAGIC = 0x9FA0
 _PROC_ROOT_INO = 1
 _CLOSE_RANGE_CLOEXEC = 4
 _HIGHEST_DESCRIPTOR = 0x7FFFFFFF
@@ -292,6 +301,81 @@ class SetNoNewPrivileges(Operation):
         return "No program inside gains rights by being executed: setuid bits and file capabilities have no effect."
 
 
+class LoadSeccomp(Operation):
+    """The filter that every system call of the container passes: BPF instructions as hexadecimal digits in `filter`, or
+    in the file held as `descriptor`. `flags` are keys of `kernel.seccomp.FLAGS`.
+
+    With SCMP_ACT_NOTIFY in it, the descriptor that receives the calls goes out over the socket held as `listener`.
+    """
+
+    filter: str = ""
+    descriptor: str = ""
+    flags: list[str] = []
+    listener: str = ""
+    manual = "seccomp(2)"
+
+    def apply(self, context: Context) -> None:
+        listener = seccomp.load(self._program(context), self.flags, notify=bool(self.listener))
+        if self.listener:
+            _send_descriptor(context.descriptors[self.listener], listener, b"seccomp")
+            os.close(listener)
+
+    def _program(self, context: Context) -> bytes:
+        if self.descriptor:
+            return os.pread(context.descriptors[self.descriptor], seccomp.MOST_BYTES, 0)
+        return bytes.fromhex(self.filter)
+
+    def shell(self) -> str:
+        return "# a seccomp filter would be loaded here: no stock tool does it"
+
+    def why(self) -> str:
+        return "System calls that containers do not need, and with which one could get out, are refused."
+
+
+class OpenTerminal(Operation):
+    """A terminal of the container's own devpts: descriptors 0, 1 and 2, `/dev/console` (unless the container has one),
+    and the session's controlling terminal. Its other end goes out over the socket `context.descriptors["console"]`.
+
+    Neither the terminal nor what `/dev/console` is bound to is ever looked up by a name (CVE-2025-52565).
+    """
+
+    columns: int = 0
+    rows: int = 0
+    uid: int = 0
+    console: bool = True
+    manual = "pty(7)"
+
+    def apply(self, context: Context) -> None:
+        root = context.root if context.root >= 0 else os.open("/", os.O_PATH | os.O_CLOEXEC)
+        master = open_in_root(root, "/dev/pts/ptmx", os.O_RDWR | os.O_NOCTTY | os.O_NOFOLLOW)
+        slave = pty.open_slave(master)
+        os.fchown(slave, self.uid, -1)
+        if self.columns and self.rows:
+            pty.set_window_size(slave, self.columns, self.rows)
+        if self.console:
+            _bind_console(root, slave)
+        _send_descriptor(context.descriptors["console"], master, b"/dev/pts/ptmx")
+        os.close(master)
+        pty.make_controlling(slave)
+        for descriptor in range(3):
+            os.dup2(slave, descriptor)
+
+    def shell(self) -> str:
+        return "# a terminal of the container's devpts: wrap the last command in script -qc '…' /dev/null"
+
+    def why(self) -> str:
+        return "A terminal that belongs to the container: the caller's own never gets inside."
+
+
+def _bind_console(root: int, slave: int) -> None:
+    os.close(make_file(root, "/dev/console"))
+    target = open_in_root(root, "/dev/console", os.O_PATH | os.O_NOFOLLOW)
+    terminal = mounts.clone_tree("", directory=slave)
+    mounts.attach(terminal, target)
+    os.close(terminal)
+    os.close(target)
+
+
 class ChangeDirectory(Operation):
     """The working directory, made if it is missing. To be applied once the container's root is the process's root."""
 
@@ -338,6 +422,88 @@ class CloseDescriptors(Operation):
 
     def why(self) -> str:
         return "No file the engine has open gets into the container."
+
+
+class BecomeInit(Operation):
+    """`--init`: what follows is done by a child, while this process stays as PID 1. It passes signals on to the child,
+    reaps every process that ends, and ends with the child's exit code (128+n for a signal), and all others with it.
+
+    It is the one process of the engine's that stays inside a container, so it can be neither traced nor looked into,
+    holds no descriptor, and does not show the command line it was started with.
+    """
+
+    manual = "pid_namespaces(7)"
+
+    def apply(self, context: Context) -> None:  # noqa: ARG002
+        prctl.set_dumpable(False)
+        prctl.set_child_subreaper(True)
+        _signal.pthread_sigmask(_signal.SIG_BLOCK, _signal.valid_signals())
+        program = os.fork()
+        if program == 0:
+            _lead_foreground()
+            return
+        call("close_range", 0, _HIGHEST_DESCRIPTOR, 0, subject="all")
+        _show_as(b"init")
+        os._exit(_serve(program))
+
+    def shell(self) -> str:
+        return 'set -- "$@" tini --'
+
+    def why(self) -> str:
+        return (
+            "PID 1 has duties that programs do not expect: it must reap orphans, and gets no signal it does not handle."
+        )
+
+
+def _lead_foreground() -> None:
+    """^C goes to the program and its children, and not to PID 1 as well, which would pass it on a second time."""
+    os.setpgid(0, 0)
+    try:
+        os.tcsetpgrp(0, os.getpid())
+    except OSError:  # no terminal, or not this session's
+        pass
+
+
+def _show_as(name: bytes) -> None:
+    """Overwrites what `ps` shows of this process: its name, and the memory its arguments are in."""
+    prctl.set_name(name.decode())
+    length = sum(len(os.fsencode(argument)) + 1 for argument in sys.orig_argv)
+    arguments = ctypes.c_void_p.in_dll(libc, "program_invocation_name")
+    ctypes.memmove(arguments, name.ljust(length, b"\0")[:length], length)
+
+
+def _serve(program: int) -> int:
+    signals = _signal.valid_signals()
+    while True:
+        signal = _signal.sigwait(signals)
+        if signal != _signal.SIGCHLD:
+            _pass_on(signal, program)
+            continue
+        exit_code = _reap(program)
+        if exit_code is not None:
+            return exit_code
+
+
+def _pass_on(signal: int, program: int) -> None:
+    try:
+        os.kill(program, signal)
+    except PermissionError:  # it has become another user's
+        pass
+
+
+def _reap(program: int) -> int | None:
+    """Reaps all that have ended; returns the program's exit code if it is among them."""
+    exit_code = None
+    pid = -1
+    while pid:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            break
+        if pid == program:
+            code = os.waitstatus_to_exitcode(status)
+            exit_code = 128 - code if code < 0 else code
+    return exit_code
 
 
 class Exec(Operation):
@@ -416,18 +582,21 @@ def _write_proc(context: Context, path: str, value: str) -> None:
 def _procfs(context: Context) -> int:
     flags = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
     proc = os.open("/proc", flags) if context.host < 0 else os.open("proc", flags, dir_fd=context.host)
-    if _filesystem(proc) == _PROC_SUPER_MAGIC and os.fstat(proc).st_ino == _PROC_ROOT_INO:
+    if filesystem_type(proc) == PROC_SUPER_MAGIC and os.fstat(proc).st_ino == _PROC_ROOT_INO:
         return proc
     os.close(proc)
     raise KernelError(errno.EXDEV, "open", "/proc, which is not the kernel's procfs")
 
 
-def _filesystem(descriptor: int) -> int:
-    """The magic number of the file system that a descriptor's file is on; `fstatfs(2)`."""
-    status = (ctypes.c_long * 32)()
-    if libc.fstatfs(descriptor, status) == -1:
-        raise KernelError(ctypes.get_errno(), "fstatfs", f"descriptor {descriptor}")
-    return int(status[0])
+def _send_descriptor(socket: int, descriptor: int, message: bytes) -> None:
+    """Sends a descriptor over a unix socket, `SCM_RIGHTS` of unix(7), with the message that must go with it."""
+    import _socket
+
+    connection = _socket.socket(fileno=socket)
+    try:
+        connection.sendmsg([message], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, struct.pack("i", descriptor))])
+    finally:
+        connection.detach()
 
 
 def _named(function: Callable[..., Any], *arguments: Any) -> Any:

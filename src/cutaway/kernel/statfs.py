@@ -1,0 +1,18 @@
+"""Which file system a descriptor's file really is on, whatever its path claims. `fstatfs(2)`"""
+
+from __future__ import annotations
+
+import ctypes
+
+from cutaway.kernel.syscalls import KernelError, libc
+
+PROC_SUPER_MAGIC = 0x9FA0
+DEVPTS_SUPER_MAGIC = 0x1CD1
+
+
+def filesystem_type(descriptor: int) -> int:
+    """The file system's magic number, as `linux/magic.h` has them."""
+    status = (ctypes.c_long * 32)()  # struct statfs begins with it
+    if libc.fstatfs(descriptor, status) == -1:
+        raise KernelError(ctypes.get_errno(), "fstatfs", f"descriptor {descriptor}")
+    return int(status[0])
