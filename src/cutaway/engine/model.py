@@ -29,7 +29,10 @@ class Healthcheck(Struct, kw_only=True):
 
 
 class Config(Struct, kw_only=True):
-    """What runs: the part that does not depend on the host, and that an image can hold defaults for."""
+    """What runs: the part that does not depend on the host, and that an image can hold defaults for.
+
+    `Env` holds `NAME=value`; a bare `NAME` takes away what the image sets.
+    """
 
     Hostname: str = ""
     Domainname: str = ""
@@ -168,7 +171,10 @@ class Resources(Struct, kw_only=True):
 
 
 class HostConfig(Resources, kw_only=True):
-    """How the host lets it run. `Rootfs` is ours: a directory to be the root in the place of an image."""
+    """How the host lets it run. `Rootfs` is ours: a directory to be the root in the place of an image.
+
+    `MaskedPaths` and `ReadonlyPaths` None stand for Docker's defaults, an empty list for none.
+    """
 
     Binds: list[str] | None = None
     ContainerIDFile: str = ""
@@ -204,6 +210,8 @@ class HostConfig(Resources, kw_only=True):
     Sysctls: dict[str, str] = field(default_factory=dict)
     Runtime: str = "cutaway"
     Init: bool = False
+    MaskedPaths: list[str] | None = None
+    ReadonlyPaths: list[str] | None = None
     Rootfs: str = ""
 
 
