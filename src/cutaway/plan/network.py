@@ -15,6 +15,7 @@ from cutaway.kernel.netlink.route import (
     RouteSocket,
     add_address,
     add_route,
+    delete_group,
     delete_link,
     new_bridge,
     new_veth,
@@ -22,6 +23,10 @@ from cutaway.kernel.netlink.route import (
 )
 from cutaway.kernel.syscalls import KernelError
 from cutaway.plan.operation import Context, Operation
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 LOOPBACK = 1
 """The index of the loopback device in every network namespace."""
@@ -262,6 +267,17 @@ def route_inside(context: Context) -> RouteSocket:
         with network_namespace(context.descriptors["netns"]):
             context.descriptors["netns:route"] = RouteSocket().detach()
     return RouteSocket(os.dup(context.descriptors["netns:route"]))
+
+
+def delete_veths(operations: Iterable[CreateVeth]) -> None:
+    """Undoes any number of `CreateVeth` at once: the kernel waits once for all that may still look at the devices."""
+    group = int.from_bytes(os.urandom(4), "big") | 1
+    with RouteSocket() as route:
+        there = {link.name for link in route.links()}
+        names = there & {operation.name for operation in operations}
+        route.transact(*(set_link(name, group=group) for name in names))
+        if names:
+            route.transact(delete_group(group))
 
 
 def delete_if_there(route: RouteSocket, name: str) -> None:

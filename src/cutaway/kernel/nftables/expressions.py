@@ -61,15 +61,14 @@ _PROTOCOLS = {"icmp": 1, "tcp": 6, "udp": 17, "sctp": 132}
 
 
 class Type:
-    """A type of values: `number` in nft's own list, `length` in bytes, and how a value is packed; this one is a number.
+    """A type of values: its `name` and `number` in nft, its `length` in bytes, how to pack a value (an integer)."""
 
-    `number` matters only to those who list the ruleset.
-    """
+    __slots__ = ("byteorder", "length", "name", "number")
 
-    __slots__ = ("byteorder", "length", "number")
-
-    def __init__(self, number: int, length: int, byteorder: Literal["little", "big"] = sys.byteorder) -> None:
-        self.number, self.length, self.byteorder = number, length, byteorder
+    def __init__(
+        self, name: str, number: int, length: int, byteorder: Literal["little", "big"] = sys.byteorder
+    ) -> None:
+        self.name, self.number, self.length, self.byteorder = name, number, length, byteorder
 
     def pack(self, value: object) -> bytes:
         """A value as the kernel keeps it."""
@@ -118,14 +117,14 @@ class _InterfaceName(Type):
         return packed.rstrip(b"\0").decode()
 
 
-IPV4_ADDR = _Address(7, 4, "big")
-INET_PROTO = _Protocol(12, 1)
-INET_SERVICE = Type(13, 2, "big")
-IFACE_INDEX = Type(20, 4)
-CT_STATE = Type(26, 4)
-CT_STATUS = Type(28, 4)
-FIB_ADDRTYPE = Type(38, 4)
-IFNAME = _InterfaceName(41, 16)
+IPV4_ADDR = _Address("ipv4_addr", 7, 4, "big")
+INET_PROTO = _Protocol("inet_proto", 12, 1)
+INET_SERVICE = Type("inet_service", 13, 2, "big")
+IFACE_INDEX = Type("iface_index", 20, 4)
+CT_STATE = Type("ct_state", 26, 4)
+CT_STATUS = Type("ct_status", 28, 4)
+FIB_ADDRTYPE = Type("fib_addrtype", 38, 4)
+IFNAME = _InterfaceName("ifname", 41, 16)
 
 
 class Field:

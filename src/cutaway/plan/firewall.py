@@ -1,0 +1,363 @@
+"""Operations on the packet filter: an engine's one table, the networks and published ports in it, a way past Docker.
+
+Whatever there are many of (networks, ports) is an element of a set or a map, so that a packet's way is equally long
+however many there are, and a change is one element. `accept` in one table never overrules another's `drop`: the host's
+own firewall has the last word. `nft(8)`.
+"""
+
+from __future__ import annotations
+
+import errno
+
+from cutaway.kernel.nftables.expressions import (
+    DNAT,
+    ESTABLISHED,
+    IFNAME,
+    INET_PROTO,
+    INET_SERVICE,
+    IPV4_ADDR,
+    LOCAL,
+    RELATED,
+    accept,
+    among,
+    counter,
+    ct_state,
+    ct_status,
+    daddr,
+    dnat_to,
+    dport,
+    drop,
+    fib_daddr_type,
+    iif,
+    iifname,
+    jump,
+    l4proto,
+    masquerade,
+    oifname,
+    saddr,
+)
+from cutaway.kernel.nftables.objects import (
+    NF_INET_FORWARD,
+    NF_INET_LOCAL_OUT,
+    NF_INET_POST_ROUTING,
+    NF_INET_PRE_ROUTING,
+    NF_IP_PRI_NAT_DST,
+    NF_IP_PRI_NAT_SRC,
+    NF_IP_PRI_RAW,
+    Set,
+    Table,
+)
+from cutaway.kernel.nftables.ruleset import NftablesSocket
+from cutaway.kernel.syscalls import KernelError
+from cutaway.plan.network import LOOPBACK
+from cutaway.plan.operation import Context, Operation
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from cutaway.kernel.netlink.wire import Message
+
+BRIDGES = Set("bridges", (IFNAME,))
+INTERNAL = Set("internal", (IFNAME,))
+"""Bridges with no way in or out."""
+LINKS = Set("links", (IFNAME, IFNAME))
+"""From which device to which a packet may pass: from each bridge to itself, which is asked only with br_netfilter."""
+NETWORKS = Set("networks", (IPV4_ADDR, IFNAME), interval=True)
+PORTS = Set("ports", (INET_PROTO, INET_SERVICE), (IPV4_ADDR, INET_SERVICE))
+ADDRESS_PORTS = Set("address_ports", (IPV4_ADDR, INET_PROTO, INET_SERVICE), (IPV4_ADDR, INET_SERVICE))
+SETS = (BRIDGES, INTERNAL, LINKS, NETWORKS, PORTS, ADDRESS_PORTS)
+
+BASE_CHAINS = (
+    ("raw", "filter", NF_INET_PRE_ROUTING, NF_IP_PRI_RAW),
+    ("prerouting", "nat", NF_INET_PRE_ROUTING, NF_IP_PRI_NAT_DST),
+    ("output", "nat", NF_INET_LOCAL_OUT, NF_IP_PRI_NAT_DST),
+    ("forward", "filter", NF_INET_FORWARD, 0),
+    ("postrouting", "nat", NF_INET_POST_ROUTING, NF_IP_PRI_NAT_SRC),
+)
+
+RULES: tuple[tuple[str, str, bytes], ...] = (
+    # A neighbour must not reach what listens on the host's loopback, which route_localnet would let in (CVE-2020-8558).
+    ("raw", 'iif != "lo" ip daddr 127.0.0.0/8 drop', iif.differs(LOOPBACK) + daddr.within("127.0.0.0/8") + drop),
+    ("raw", 'iif != "lo" ip saddr 127.0.0.0/8 drop', iif.differs(LOOPBACK) + saddr.within("127.0.0.0/8") + drop),
+    ("prerouting", "fib daddr type local jump published", fib_daddr_type.equals(LOCAL) + jump("published")),
+    ("output", "fib daddr type local jump published", fib_daddr_type.equals(LOCAL) + jump("published")),
+    (
+        "published",
+        "dnat ip to ip daddr . meta l4proto . th dport map @address_ports",
+        dnat_to((daddr, l4proto, dport), ADDRESS_PORTS),
+    ),
+    ("published", "dnat ip to meta l4proto . th dport map @ports", dnat_to((l4proto, dport), PORTS)),
+    ("forward", "ct state established,related accept", ct_state.has(ESTABLISHED | RELATED) + accept),
+    ("forward", "iifname . oifname @links accept", among((iifname, oifname), LINKS) + accept),
+    ("forward", "iifname @internal drop", iifname.among(INTERNAL) + drop),
+    ("forward", "oifname @internal drop", oifname.among(INTERNAL) + drop),
+    ("forward", "oifname @bridges ct status dnat accept", oifname.among(BRIDGES) + ct_status.has(DNAT) + accept),
+    ("forward", "oifname @bridges drop", oifname.among(BRIDGES) + drop),
+    (
+        "postrouting",
+        "iifname @bridges oifname != @bridges masquerade",
+        iifname.among(BRIDGES) + oifname.not_among(BRIDGES) + masquerade,
+    ),
+    # Else a container that reaches a neighbour by the host's address would be answered past the host, by a stranger.
+    (
+        "postrouting",
+        "ct status dnat ip saddr . oifname @networks masquerade",
+        ct_status.has(DNAT) + among((saddr, oifname), NETWORKS) + masquerade,
+    ),
+    (
+        "postrouting",
+        "ip saddr 127.0.0.0/8 oifname @bridges masquerade",
+        saddr.within("127.0.0.0/8") + oifname.among(BRIDGES) + masquerade,
+    ),
+)
+"""The chain, what nft would call the rule, and the rule."""
+
+
+class CreateTable(Operation):
+    """Makes an engine's table, or puts its chains right and leaves the networks and ports in it as they are."""
+
+    table: str = "cutaway"
+
+    manual = "nft(8)"
+
+    def apply(self, context: Context) -> None:  # noqa: ARG002
+        table = Table("ip", self.table)
+        with NftablesSocket() as nft:
+            nft.commit(table.create(), *_sets(table), *_chains(table), *_rules(table))
+
+    def undo(self, context: Context) -> None:  # noqa: ARG002
+        with NftablesSocket() as nft:
+            _commit_if_there(nft, Table("ip", self.table).delete())
+
+    def shell(self) -> str:
+        hooks = {
+            NF_INET_PRE_ROUTING: "prerouting",
+            NF_INET_LOCAL_OUT: "output",
+            NF_INET_FORWARD: "forward",
+            NF_INET_POST_ROUTING: "postrouting",
+        }
+        lines = [f"\t{_declare(group)}" for group in SETS] + ["\tchain published {"]
+        lines += [f"\t\t{rule}" for chain, rule, _ in RULES if chain == "published"] + ["\t}"]
+        for name, kind, hook, priority in BASE_CHAINS:
+            lines += [f"\tchain {name} {{", f"\t\ttype {kind} hook {hooks[hook]} priority {priority};"]
+            lines += [f"\t\t{rule}" for chain, rule, _ in RULES if chain == name] + ["\t}"]
+        return "\n".join([f"nft -f - <<'END'\ntable ip {self.table} {{", *lines, "}", "END"])
+
+    def shell_undo(self) -> str:
+        return f"nft delete table ip {self.table}"
+
+    def why(self) -> str:
+        return (
+            "Holds every packet-filter rule of this engine; its sets and maps say which networks and ports there are."
+        )
+
+
+class AddNetworkToTable(Operation):
+    """Lets a network's containers reach each other and the outside, but no other network; nobody reaches them but by
+    published ports.
+
+    `internal`: no way in or out at all.
+    """
+
+    table: str
+    bridge: str
+    subnet: str
+    """"172.18.0.0/16"."""
+    internal: bool = False
+
+    manual = "nft(8)"
+
+    def apply(self, context: Context) -> None:  # noqa: ARG002
+        table = Table("ip", self.table)
+        with NftablesSocket() as nft:
+            nft.commit(*(table.add_elements(group, [element]) for group, element in self._elements()))
+
+    def undo(self, context: Context) -> None:  # noqa: ARG002
+        table = Table("ip", self.table)
+        with NftablesSocket() as nft:
+            _commit_if_there(nft, *(table.delete_elements(group, [element]) for group, element in self._elements()))
+
+    def shell(self) -> str:
+        return self._nft("add")
+
+    def shell_undo(self) -> str:
+        return self._nft("delete")
+
+    def why(self) -> str:
+        if self.internal:
+            return f"Keeps the network {self.subnet} to itself: no packet enters or leaves it."
+        return f"Lets {self.subnet} out under the host's address, and nothing in but answers and published ports."
+
+    def _elements(self) -> list[tuple[Set, tuple[str, ...]]]:
+        elements: list[tuple[Set, tuple[str, ...]]] = [
+            (BRIDGES, (self.bridge,)),
+            (LINKS, (self.bridge, self.bridge)),
+            (NETWORKS, (self.subnet, self.bridge)),
+        ]
+        return elements + ([(INTERNAL, (self.bridge,))] if self.internal else [])
+
+    def _nft(self, verb: str) -> str:
+        return "\n".join(
+            f"nft {verb} element ip {self.table} {group.name} '{{ {' . '.join(element)} }}'"
+            for group, element in self._elements()
+        )
+
+
+class MapPorts(Operation):
+    """Publishes ports of a container on the host, all or, where one is taken already, none.
+
+    `ports` are lists of protocol ("tcp", "udp", "sctp"), host address ("" for all), host port, container address,
+    container port.
+    """
+
+    table: str
+    ports: list[list[str | int]]
+
+    manual = "nft(8)"
+
+    def apply(self, context: Context) -> None:  # noqa: ARG002
+        table = Table("ip", self.table)
+        with NftablesSocket() as nft:
+            try:
+                nft.commit(*_additions(table, self.ports))
+            except FileExistsError:  # perhaps its own, from an apply that was cut short
+                nft.commit(*_additions(table, [port for port in self.ports if not _is_mapped(nft, table, port)]))
+
+    def undo(self, context: Context) -> None:  # noqa: ARG002
+        unmap_ports([self])
+
+    def shell(self) -> str:
+        return "\n".join(
+            f"nft add element ip {self.table} {_map_of(port).name}"
+            f" '{{ {' . '.join(map(str, _key(port)))} : {port[3]} . {port[4]} }}'"
+            for port in self.ports
+        )
+
+    def shell_undo(self) -> str:
+        return "\n".join(
+            f"nft delete element ip {self.table} {_map_of(port).name} '{{ {' . '.join(map(str, _key(port)))} }}'"
+            for port in self.ports
+        )
+
+    def why(self) -> str:
+        shown = ", ".join(f"{host or '*'}:{port}/{protocol}" for protocol, host, port, *_ in self.ports)
+        return f"Sends on what arrives at the host's {shown} to the container: one element of a map for each port."
+
+
+def unmap_ports(operations: Iterable[MapPorts]) -> None:
+    """Undoes any number of `MapPorts` in one transaction for each table. What is mapped elsewhere by now stays."""
+    by_table: dict[str, list[list[str | int]]] = {}
+    for operation in operations:
+        by_table.setdefault(operation.table, []).extend(operation.ports)
+    with NftablesSocket() as nft:
+        for name, ports in by_table.items():
+            table = Table("ip", name)
+            mine = [port for port in ports if _is_mapped(nft, table, port)]
+            nft.commit(*(table.delete_elements(_map_of(port), [_key(port)]) for port in mine))
+
+
+class AllowForwarding(Operation):
+    """Lets a bridge's packets pass Docker's packet filter, whose FORWARD chain drops what it does not know.
+
+    Nothing is done where Docker is not. It may come later: applied again, this adds what is missing and nothing else.
+    The rules come last in the chain, after all that the host's administrator and Docker decide there.
+    """
+
+    bridge: str
+
+    manual = "iptables(8)"
+
+    def apply(self, context: Context) -> None:  # noqa: ARG002
+        with NftablesSocket() as nft:
+            if _is_docker_there(nft) and len(self._handles(nft)) < len(self._rules()):
+                nft.commit(
+                    *(_FILTER.delete_rule("FORWARD", handle) for handle in self._handles(nft)),
+                    *(_FILTER.add_rule("FORWARD", rule, comment=self._comment()) for rule in self._rules()),
+                )
+
+    def undo(self, context: Context) -> None:  # noqa: ARG002
+        with NftablesSocket() as nft:
+            nft.commit(*(_FILTER.delete_rule("FORWARD", handle) for handle in self._handles(nft)))
+
+    def shell(self) -> str:
+        return f"if iptables -n -L DOCKER-USER >/dev/null 2>&1; then\n{self._iptables('-A')}\nfi"
+
+    def shell_undo(self) -> str:
+        return f"if iptables -C {self._specification('-i')} 2>/dev/null; then\n{self._iptables('-D')}\nfi"
+
+    def why(self) -> str:
+        return f"Docker's FORWARD chain drops what is not Docker's; this lets the packets of {self.bridge} pass it."
+
+    def _comment(self) -> str:
+        return f"cutaway {self.bridge}"
+
+    def _rules(self) -> list[bytes]:
+        return [field.equals(self.bridge) + counter + accept for field in (iifname, oifname)]
+
+    def _handles(self, nft: NftablesSocket) -> list[int]:
+        try:
+            return [rule.handle for rule in nft.rules(_FILTER, "FORWARD") if rule.comment == self._comment()]
+        except FileNotFoundError:
+            return []
+
+    def _iptables(self, verb: str) -> str:
+        return "\n".join(f"iptables {verb} {self._specification(way)}" for way in ("-i", "-o"))
+
+    def _specification(self, way: str) -> str:
+        return f"FORWARD {way} {self.bridge} -m comment --comment '{self._comment()}' -j ACCEPT"
+
+
+_FILTER = Table("ip", "filter")
+
+
+def _is_docker_there(nft: NftablesSocket) -> bool:
+    names = {chain.name for chain in nft.chains("ip") if chain.table == "filter"}
+    return {"FORWARD", "DOCKER-USER"} <= names
+
+
+def _commit_if_there(nft: NftablesSocket, *requests: Message) -> None:
+    try:
+        nft.commit(*requests)
+    except KernelError as error:
+        if error.errno != errno.ENOENT:
+            raise
+
+
+def _sets(table: Table) -> list[Message]:
+    return [table.create_set(group) for group in SETS]
+
+
+def _chains(table: Table) -> list[Message]:
+    base = [table.create_base_chain(*chain) for chain in BASE_CHAINS]
+    return [*base, table.create_chain("published")]
+
+
+def _rules(table: Table) -> list[Message]:
+    chains = dict.fromkeys(chain for chain, _, _ in RULES)
+    return [table.flush_chain(chain) for chain in chains] + [table.add_rule(chain, rule) for chain, _, rule in RULES]
+
+
+def _map_of(port: list[str | int]) -> Set:
+    return ADDRESS_PORTS if port[1] else PORTS
+
+
+def _key(port: list[str | int]) -> tuple[object, ...]:
+    protocol, address, number = port[:3]
+    return (address, protocol, number) if address else (protocol, number)
+
+
+def _additions(table: Table, ports: list[list[str | int]]) -> list[Message]:
+    return [table.add_elements(_map_of(port), {_key(port): tuple(port[3:])}, exclusive=True) for port in ports]
+
+
+def _is_mapped(nft: NftablesSocket, table: Table, port: list[str | int]) -> bool:
+    """Whether the host port leads to this container now."""
+    return nft.find_element(table, _map_of(port), _key(port)) == tuple(port[3:])
+
+
+def _declare(group: Set) -> str:
+    key = " . ".join(kind.name for kind in group.key)
+    value = f" : {' . '.join(kind.name for kind in group.value)}" if group.value else ""
+    flags = " flags interval;" if group.interval else ""
+    return f"{'map' if group.value else 'set'} {group.name} {{ type {key}{value};{flags} }}"
