@@ -171,10 +171,7 @@ class Resources(Struct, kw_only=True):
 
 
 class HostConfig(Resources, kw_only=True):
-    """How the host lets it run. `Rootfs` is ours: a directory to be the root in the place of an image.
-
-    `MaskedPaths` and `ReadonlyPaths` None stand for Docker's defaults, an empty list for none.
-    """
+    """How the host lets it run. `Rootfs` is ours: a directory to be the root in the place of an image."""
 
     Binds: list[str] | None = None
     ContainerIDFile: str = ""
@@ -210,8 +207,6 @@ class HostConfig(Resources, kw_only=True):
     Sysctls: dict[str, str] = field(default_factory=dict)
     Runtime: str = "cutaway"
     Init: bool = False
-    MaskedPaths: list[str] | None = None
-    ReadonlyPaths: list[str] | None = None
     Rootfs: str = ""
 
 

@@ -114,6 +114,7 @@ def _host_config(options: Mapping[str, Any], caller: Caller) -> HostConfig:
         DnsSearch=options.get("dns-search", []),
         ExtraHosts=options.get("add-host") or None,
         GroupAdd=options.get("group-add") or None,
+        SecurityOpt=_security(options.get("security-opt", []), caller) or None,
         IpcMode=options.get("ipc") or "private",
         OomScoreAdj=options.get("oom-score-adj", 0),
         PidMode=options.get("pid", ""),
@@ -134,7 +135,6 @@ def _host_config(options: Mapping[str, Any], caller: Caller) -> HostConfig:
     )
     for name, value in resources(options).items():
         setattr(host_config, name, value)
-    _set_security(host_config, options.get("security-opt", []), caller)
     return host_config
 
 
@@ -268,18 +268,15 @@ def _is_permissions(text: str) -> bool:
     return bool(text) and len(set(text)) == len(text) and set(text) <= _PERMISSIONS
 
 
-def _set_security(host_config: HostConfig, texts: Sequence[str], caller: Caller) -> None:
-    """`--security-opt`: what changes the paths goes to its own fields, a seccomp profile is read here and now."""
+def _security(texts: Sequence[str], caller: Caller) -> list[str]:
+    """`--security-opt`, each as `name=value`; a seccomp profile is read here and now."""
     kept = []
     for text in texts:
         name, separator, value = text.partition("=" if "=" in text else ":")
-        if name == "systempaths" and value == "unconfined":
-            host_config.MaskedPaths, host_config.ReadonlyPaths = [], []
-        elif name in _SECURITY and (separator or name == "no-new-privileges"):
-            kept.append(_SECURITY[name](value, caller))
-        else:
+        if name not in _SECURITY or not (separator or name == "no-new-privileges"):
             raise ValueError(f'Invalid --security-opt: "{text}"')
-    host_config.SecurityOpt = kept or None
+        kept.append(_SECURITY[name](value, caller))
+    return kept
 
 
 def _no_new_privileges(value: str, _: Caller) -> str:
@@ -295,25 +292,21 @@ def _seccomp(value: str, caller: Caller) -> str:
         raise ValueError(f"seccomp profile {value} is not JSON: {problem}") from None
 
 
-def _apparmor(value: str, _: Caller) -> str:
-    return f"apparmor={_only('apparmor', value, 'unconfined')}"
+def _only(name: str, known: str) -> Callable[[str, Caller], str]:
+    def check(value: str, _: Caller) -> str:
+        if value != known:
+            raise ValueError(f"--security-opt {name}={value}: only {name}={known} is known here")
+        return f"{name}={value}"
 
-
-def _selinux_label(value: str, _: Caller) -> str:
-    return f"label={_only('label', value, 'disable')}"
-
-
-def _only(name: str, value: str, known: str) -> str:
-    if value != known:
-        raise ValueError(f'--security-opt {name}={value}: only "{known}" is known here')
-    return value
+    return check
 
 
 _SECURITY: dict[str, Callable[[str, Caller], str]] = {
     "no-new-privileges": _no_new_privileges,
     "seccomp": _seccomp,
-    "apparmor": _apparmor,
-    "label": _selinux_label,
+    "apparmor": _only("apparmor", "unconfined"),
+    "label": _only("label", "disable"),
+    "systempaths": _only("systempaths", "unconfined"),
 }
 
 
