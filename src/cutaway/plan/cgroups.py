@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-from shlex import quote
 
-from cutaway.kernel.bpf import limit_devices
 from cutaway.kernel.cgroups import Cgroup, Layout, UnsupportedResource, normal
 from cutaway.kernel.cgroups.devices import DeviceRule, v1_lines
 from cutaway.kernel.cgroups.files import write
@@ -44,7 +42,7 @@ class CreateCgroup(Operation):
         cgroup.remove(_SECONDS_TO_END)
 
     def shell(self) -> str:
-        lines = ["mkdir -p " + " ".join(map(quote, self.cgroup.directories))]
+        lines = ["mkdir -p " + _words(self.cgroup.directories)]
         for version, mount_point, controllers in self.hierarchies:
             if version == 1 and "cpuset" in controllers:
                 lines += _inherit_cpuset(mount_point, self.path)
@@ -53,7 +51,7 @@ class CreateCgroup(Operation):
         return "\n".join(lines)
 
     def shell_undo(self) -> str:
-        return "rmdir " + " ".join(map(quote, self.cgroup.directories))
+        return "rmdir " + _words(self.cgroup.directories)
 
     def why(self) -> str:
         return "A cgroup of its own, so that all of the container's processes are counted, limited and killed together."
@@ -112,6 +110,8 @@ class LimitDevices(Operation):
     def apply(self, context: Context) -> None:  # noqa: ARG002
         rules = map(DeviceRule.parse, self.rules)
         if self.version == 2:
+            from cutaway.kernel.bpf import limit_devices
+
             limit_devices(self.directory, rules)
             return
         for file, lines in v1_lines(rules):
@@ -129,33 +129,29 @@ class LimitDevices(Operation):
 
 
 class JoinCgroup(Operation):
-    """The container's first process goes into its cgroup: into version 2's by being cloned into the directory that the
-    descriptor "cgroup" is of, into version 1's by writing itself down. Its cgroup namespace must be made afterwards."""
+    """The container's first process goes into its cgroup: into version 2's by being cloned into `directory`, which the
+    descriptor "cgroup" is of, into version 1's by writing itself down in each of the files `tasks`. It must not have a
+    cgroup namespace of its own yet: that would begin where the process came from."""
 
-    path: str
-    hierarchies: list[tuple[int, str, list[str]]]
+    tasks: list[str]
+    directory: str = ""
     manual = "clone(2)"
 
     def prepare(self, context: Context) -> None:
-        unified = Layout.of(self.hierarchies).unified
-        if unified:
+        if self.directory:
             flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-            context.descriptors["cgroup"] = os.open(unified.directory(normal(self.path)), flags)
+            context.descriptors["cgroup"] = os.open(self.directory, flags)
 
     def apply(self, context: Context) -> None:
-        for file in self._files(version=1):
+        for file in self.tasks:
             write(file.lstrip("/"), "0", root=context.host)
 
     def shell(self) -> str:
-        files = " ".join(map(quote, [*self._files(version=1), *self._files(version=2)]))
-        return f'for file in {files}; do echo 0 > "$file"; done'
+        files = [*self.tasks, f"{self.directory}/cgroup.procs"] if self.directory else self.tasks
+        return f'for file in {_words(files)}; do echo 0 > "$file"; done'
 
     def why(self) -> str:
         return "From here on all that the process and its children use is counted and limited."
-
-    def _files(self, version: int) -> list[str]:
-        hierarchies = Layout.of(self.hierarchies).hierarchies
-        return [each.join_file(normal(self.path)) for each in hierarchies if each.version == version]
 
 
 class FreezeCgroup(Operation):
@@ -203,6 +199,13 @@ def create_operations(path: str, resources: Mapping[str, Any], layout: Layout) -
     cgroup = Cgroup(path, layout)
     limits = [_write(cgroup, wanted) for wanted in writes(resources, layout)]
     return [CreateCgroup(cgroup.path, layout.plain()), *_limit_devices(cgroup, resources), *limits]
+
+
+def join_operation(path: str, layout: Layout) -> JoinCgroup:
+    """What brings a process into the cgroup at `path`."""
+    path = normal(path)
+    tasks = [each.join_file(path) for each in layout.hierarchies if each.version == 1]
+    return JoinCgroup(tasks, layout.unified.directory(path) if layout.unified else "")
 
 
 def update_operations(cgroup: Cgroup, resources: Mapping[str, Any]) -> list[Operation]:
@@ -266,7 +269,13 @@ _UNSET = {"io.max": "rbps=max wbps=max riops=max wiops=max", "io.weight": "defau
 
 
 def _echo(value: str, path: str) -> str:
-    return f"echo {quote(value)} > {quote(path)}"
+    return f"echo {_words([value])} > {_words([path])}"
+
+
+def _words(values: list[str]) -> str:
+    from shlex import join  # imports `re`; only a script needs it
+
+    return join(values)
 
 
 def _ancestors(mount_point: str, path: str) -> list[str]:
@@ -277,7 +286,7 @@ def _ancestors(mount_point: str, path: str) -> list[str]:
 def _inherit_cpuset(mount_point: str, path: str) -> list[str]:
     directories = [*_ancestors(mount_point, path)[1:], f"{mount_point}/{path}"]
     return [
-        f"cat {quote(f'{os.path.dirname(directory)}/cpuset.{file}')} > {quote(f'{directory}/cpuset.{file}')}"
+        f"cat {_words([f'{os.path.dirname(directory)}/cpuset.{file}'])} > {_words([f'{directory}/cpuset.{file}'])}"
         for directory in directories
         for file in ("cpus", "mems")
     ]
