@@ -1,0 +1,49 @@
+"""What can go wrong with images, drawn as a tree.
+
+ImageError
+├── InvalidReference    a name that Docker's grammar does not allow
+├── InvalidChange       a `--change` instruction that cannot be understood
+├── NoSuchImage         nothing in the store answers to the name
+├── AmbiguousImage      the beginning of an ID that several images share
+├── ImageConflict       something still uses what is to be removed
+└── BrokenArchive       an archive, layer or configuration that is not what it claims to be, or that does not fit
+"""
+
+from __future__ import annotations
+
+
+class ImageError(Exception):
+    """Base of everything this room raises on purpose; its text is one sentence for the person who asked."""
+
+
+class InvalidReference(ImageError):
+    """A reference outside Docker's grammar; nothing was done."""
+
+
+class InvalidChange(ImageError):
+    """A Dockerfile instruction that `--change` does not know or cannot parse; nothing was done."""
+
+
+class NoSuchImage(ImageError):
+    """No image by that name or ID. `reference` is the name as Docker's messages show it: `busybox:latest`."""
+
+    def __init__(self, reference: str) -> None:
+        super().__init__(f"No such image: {reference}")
+        self.reference = reference
+
+
+class AmbiguousImage(ImageError):
+    """Several images have an ID that begins so. `candidates` are their full IDs."""
+
+    def __init__(self, prefix: str, candidates: list[str]) -> None:
+        shown = ", ".join(candidate.removeprefix("sha256:")[:12] for candidate in candidates)
+        super().__init__(f"No such image: {prefix}: {len(candidates)} image IDs begin so ({shown}); give more of it")
+        self.candidates = candidates
+
+
+class ImageConflict(ImageError):
+    """An image that cannot be removed as asked: a container or another name needs it."""
+
+
+class BrokenArchive(ImageError):
+    """What was given cannot be taken in; the store is as it was before."""
