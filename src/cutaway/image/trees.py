@@ -1,0 +1,57 @@
+"""Removing a directory tree that a stranger made: any depth, any names, no recursion, two descriptors.
+
+`shutil.rmtree` recurses and keeps a descriptor open at each level, so a layer a few thousand directories deep stops it.
+Here every directory that is not empty moves up beside the one being removed, so that nothing is ever deep.
+"""
+
+from __future__ import annotations
+
+import os
+
+
+def remove(parent: int, name: str | bytes) -> None:
+    """Removes whatever `name` is in the directory `parent` (a descriptor); nothing there is no error."""
+    try:
+        os.unlink(name, dir_fd=parent)
+    except FileNotFoundError:
+        return
+    except (IsADirectoryError, PermissionError):
+        _remove_directory(parent, os.fsencode(name))
+
+
+def _remove_directory(parent: int, name: bytes) -> None:
+    waiting, moved = [name], 0
+    while waiting:
+        directory = waiting[-1]
+        below = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
+        try:
+            for child in _emptied(below):
+                moved += 1
+                beside = b".%s.%d" % (name[:200], moved)
+                os.rename(child, beside, src_dir_fd=below, dst_dir_fd=parent)
+                waiting.insert(0, beside)
+        finally:
+            os.close(below)
+        os.rmdir(directory, dir_fd=parent)
+        waiting.remove(directory)
+
+
+def _emptied(directory: int) -> list[bytes]:
+    """Removes all in `directory` but the subdirectories that are not empty; returns their names."""
+    full = []
+    with os.scandir(directory) as entries:
+        for entry in entries:
+            name = os.fsencode(entry.name)
+            if not entry.is_dir(follow_symlinks=False):
+                os.unlink(name, dir_fd=directory)
+            elif not _rmdir(name, directory):
+                full.append(name)
+    return full
+
+
+def _rmdir(name: bytes, directory: int) -> bool:
+    try:
+        os.rmdir(name, dir_fd=directory)
+    except OSError:
+        return False
+    return True
