@@ -1,0 +1,276 @@
+"""Where images are kept: files named by their digest, and what is known about them in the engine's database.
+
+    <root>/blobs/sha256/HEX     layer archives as they came
+    <root>/layers/HEX           each layer unpacked, named by its diff ID, in the form overlayfs wants
+    <root>/staging/NAME         what is being taken in, or thrown away; whatever is there at a start is a crash's
+
+A layer is moved into place with `rename(2)` before the database names it and out of place after the database has
+forgotten it: what the database does not name is a leftover. Layers are shared by all images that name them.
+Everything here is quick and runs in the engine's event loop; only the engine calls it.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sqlite3
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+
+import msgspec
+
+from cutaway.image import config
+from cutaway.image.config import ImageConfig, RunConfig
+from cutaway.image.errors import ImageError
+from cutaway.image.intake import StagedLayer
+from cutaway.image.unpack import OPAQUE
+
+_TABLES = """
+CREATE TABLE IF NOT EXISTS images (
+    id TEXT PRIMARY KEY,
+    config BLOB NOT NULL,
+    created REAL NOT NULL,          -- seconds since 1970
+    size INTEGER NOT NULL,          -- bytes of all files in all layers
+    labels TEXT NOT NULL,           -- JSON object
+    tagged REAL NOT NULL,           -- seconds since 1970, when last a tag was set
+    removed INTEGER NOT NULL DEFAULT 0  -- 1: kept only because containers still stand on its layers
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS layers (
+    diff_id TEXT PRIMARY KEY,
+    size INTEGER NOT NULL,
+    blob TEXT NOT NULL,
+    blob_size INTEGER NOT NULL,
+    media_type TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS image_layers (
+    image TEXT NOT NULL REFERENCES images,
+    position INTEGER NOT NULL,
+    layer TEXT NOT NULL REFERENCES layers,
+    PRIMARY KEY (image, position)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS image_layers_by_layer ON image_layers (layer);
+CREATE TABLE IF NOT EXISTS tags (
+    reference TEXT PRIMARY KEY,     -- normalised: docker.io/library/busybox:latest
+    image TEXT NOT NULL REFERENCES images
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS tags_by_image ON tags (image);
+"""
+
+
+class Image(msgspec.Struct, frozen=True):
+    """An image as containers need it. `lower_dirs` are absolute paths for overlayfs, the topmost layer first."""
+
+    id: str
+    document: bytes
+    config: ImageConfig
+    lower_dirs: tuple[str, ...]
+    size: int
+
+    @property
+    def run(self) -> RunConfig:
+        """What a container of it runs, unless told otherwise."""
+        return self.config.run
+
+
+class Listed(msgspec.Struct, frozen=True):
+    """An image as listings need it. `created` in seconds since 1970, `size` in bytes, `tags` normalised."""
+
+    id: str
+    created: float
+    size: int
+    labels: str
+    tags: list[str]
+
+
+class Store:
+    """The images below the directory `root`, recorded in `database`."""
+
+    def __init__(self, root: str, database: sqlite3.Connection) -> None:
+        self.root, self._database = os.path.abspath(root), database
+        self.blobs, self.layers, self.staging = (self.path(name) for name in ("blobs/sha256", "layers", "staging"))
+        for directory in (self.blobs, self.layers, self.staging):
+            os.makedirs(directory, mode=0o700, exist_ok=True)
+        database.executescript(_TABLES)
+
+    def path(self, *parts: str) -> str:
+        return os.path.join(self.root, *parts)
+
+    def layer_dir(self, diff_id: str) -> str:
+        """The directory a layer is unpacked in."""
+        return os.path.join(self.layers, _hex(diff_id))
+
+    def blob_path(self, digest: str) -> str:
+        """The file of a layer archive as it came."""
+        return os.path.join(self.blobs, _hex(digest))
+
+    def add(self, document: bytes, staging: str, staged: Iterable[StagedLayer], tags: Sequence[str]) -> str:
+        """Records an image with the layers newly staged for it in the directory `staging`; returns its ID.
+
+        A layer that the store has meanwhile stays as it is. Raises `ImageError` where a layer is in neither place.
+        """
+        image = config.parse(document)
+        identifier = config.image_id(document)
+        with self._transaction():
+            for layer in staged:
+                self._add_layer(layer, staging)
+            sizes = [self._layer_size(diff_id) for diff_id in image.diff_ids]
+            self._add_image(identifier, document, image, sum(sizes))
+            for tag in tags:
+                self._set_tag(tag, identifier)
+        return identifier
+
+    def _add_layer(self, layer: StagedLayer, staging: str) -> None:
+        if self.has_layer(layer.diff_id):
+            return
+        self._set_aside(self.layer_dir(layer.diff_id))  # of an attempt that failed before it was recorded
+        os.rename(os.path.join(staging, layer.name + ".layer"), self.layer_dir(layer.diff_id))
+        os.rename(os.path.join(staging, layer.name + ".blob"), self.blob_path(layer.blob))
+        row = (layer.diff_id, layer.size, layer.blob, layer.blob_size, layer.media_type)
+        self._database.execute("INSERT INTO layers VALUES (?, ?, ?, ?, ?)", row)
+
+    def _layer_size(self, diff_id: str) -> int:
+        row = self._database.execute("SELECT size FROM layers WHERE diff_id = ?", (diff_id,)).fetchone()
+        if row is None:
+            raise ImageError(f"layer {diff_id} was removed while the image was taken in; try again")
+        return int(row[0])
+
+    def _add_image(self, identifier: str, document: bytes, image: ImageConfig, size: int) -> None:
+        labels = msgspec.json.encode(image.run.labels or {}).decode()
+        row = (identifier, document, config.created_at(image), size, labels)
+        self._database.execute(
+            "INSERT INTO images (id, config, created, size, labels, tagged) VALUES (?, ?, ?, ?, ?, 0)"
+            " ON CONFLICT (id) DO UPDATE SET removed = 0",
+            row,
+        )
+        layers = [(identifier, position, diff_id) for position, diff_id in enumerate(image.diff_ids)]
+        self._database.executemany("INSERT OR IGNORE INTO image_layers VALUES (?, ?, ?)", layers)
+
+    def has_layer(self, diff_id: str) -> bool:
+        return self._database.execute("SELECT 1 FROM layers WHERE diff_id = ?", (diff_id,)).fetchone() is not None
+
+    def find(self, identifier: str, *, removed: bool = False) -> Image | None:
+        """The image with this full ID; with `removed` also one that only containers still hold."""
+        row = self._database.execute(
+            "SELECT config, size FROM images WHERE id = ? AND removed <= ?", (identifier, removed)
+        ).fetchone()
+        if row is None:
+            return None
+        parsed = config.parse(row[0])
+        return Image(identifier, row[0], parsed, self._lower_dirs(parsed.diff_ids), row[1])
+
+    def _lower_dirs(self, diff_ids: list[str]) -> tuple[str, ...]:
+        """Topmost first; ends at a layer whose root hides all below it, which overlayfs would not notice on a root."""
+        lower_dirs = []
+        for diff_id in reversed(diff_ids):
+            lower_dirs.append(self.layer_dir(diff_id))
+            if OPAQUE in os.listxattr(lower_dirs[-1]):
+                break
+        return tuple(lower_dirs)
+
+    def tagged(self, tag: str) -> str:
+        """The ID of the image that a normalised reference names; empty where there is none."""
+        row = self._database.execute("SELECT image FROM tags WHERE reference = ?", (tag,)).fetchone()
+        return row[0] if row else ""
+
+    def beginning(self, prefix: str) -> list[str]:
+        """The IDs of the images whose ID begins with `prefix` (`sha256:` and any digits)."""
+        between = (prefix, prefix + "g")
+        rows = self._database.execute("SELECT id FROM images WHERE id >= ? AND id < ? AND NOT removed", between)
+        return [row[0] for row in rows]
+
+    def tags(self, identifier: str) -> list[str]:
+        """The normalised references of an image, sorted."""
+        rows = self._database.execute("SELECT reference FROM tags WHERE image = ? ORDER BY reference", (identifier,))
+        return [row[0] for row in rows]
+
+    def tagged_at(self, identifier: str) -> float:
+        """When a tag of the image was set last, in seconds since 1970; 0 for never."""
+        return float(self._database.execute("SELECT tagged FROM images WHERE id = ?", (identifier,)).fetchone()[0])
+
+    def listing(self) -> list[Listed]:
+        """All images, the newest first."""
+        rows = self._database.execute(
+            "SELECT id, created, size, labels, json_group_array(reference) FILTER (WHERE reference IS NOT NULL)"
+            " FROM images LEFT JOIN tags ON image = id WHERE NOT removed GROUP BY id ORDER BY created DESC, id"
+        )
+        return [Listed(row[0], row[1], row[2], row[3], msgspec.json.decode(row[4])) for row in rows]
+
+    def set_tag(self, tag: str, identifier: str) -> None:
+        """Makes a normalised reference name this image, whatever it named before."""
+        with self._transaction():
+            self._set_tag(tag, identifier)
+
+    def _set_tag(self, tag: str, identifier: str) -> None:
+        self._database.execute("INSERT OR REPLACE INTO tags VALUES (?, ?)", (tag, identifier))
+        self._database.execute("UPDATE images SET tagged = ? WHERE id = ?", (time.time(), identifier))
+
+    def drop_tag(self, tag: str) -> None:
+        with self._transaction():
+            self._database.execute("DELETE FROM tags WHERE reference = ?", (tag,))
+
+    def remove(self, identifier: str, *, in_use: bool) -> list[str]:
+        """Forgets an image and the layers nothing else uses; returns their diff IDs.
+
+        `in_use`: containers stand on it; then it loses its names, and its layers stay until this is called again.
+        The files are moved to `staging`, for the caller to remove at leisure.
+        """
+        with self._transaction():
+            self._database.execute("DELETE FROM tags WHERE image = ?", (identifier,))
+            if in_use:
+                self._database.execute("UPDATE images SET removed = 1 WHERE id = ?", (identifier,))
+                return []
+            freed = self._unshared_layers(identifier)
+            self._database.execute("DELETE FROM image_layers WHERE image = ?", (identifier,))
+            self._database.execute("DELETE FROM images WHERE id = ?", (identifier,))
+            self._database.executemany("DELETE FROM layers WHERE diff_id = ?", [(diff_id,) for diff_id, _ in freed])
+        for diff_id, blob in freed:
+            self._set_aside(self.layer_dir(diff_id))
+            self._set_aside(self.blob_path(blob))
+        return [diff_id for diff_id, _ in freed]
+
+    def _unshared_layers(self, identifier: str) -> list[tuple[str, str]]:
+        return self._database.execute(
+            "SELECT DISTINCT diff_id, blob FROM layers JOIN image_layers ON layer = diff_id WHERE image = ?1"
+            " AND NOT EXISTS (SELECT 1 FROM image_layers WHERE layer = diff_id AND image <> ?1)",
+            (identifier,),
+        ).fetchall()
+
+    def is_held(self, identifier: str) -> bool:
+        """Whether this is an image that was removed and waits for its last container to go."""
+        found = self._database.execute("SELECT 1 FROM images WHERE id = ? AND removed", (identifier,)).fetchone()
+        return found is not None
+
+    def leftovers(self) -> list[str]:
+        """What a crash left behind, moved to the staging directory; returns the names of all that is there."""
+        layers = {_hex(row[0]) for row in self._database.execute("SELECT diff_id FROM layers")}
+        blobs = {_hex(row[0]) for row in self._database.execute("SELECT blob FROM layers")}
+        for directory, known in ((self.layers, layers), (self.blobs, blobs)):
+            for name in set(os.listdir(directory)) - known:
+                self._set_aside(os.path.join(directory, name))
+        return os.listdir(self.staging)
+
+    def staging_name(self) -> str:
+        """A name in the staging directory that nothing has."""
+        return secrets.token_hex(8)
+
+    def _set_aside(self, path: str) -> None:
+        try:
+            os.rename(path, os.path.join(self.staging, self.staging_name()))
+        except FileNotFoundError:
+            pass
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._database.execute("SAVEPOINT images")
+        try:
+            yield
+        except BaseException:
+            self._database.execute("ROLLBACK TO images")
+            raise
+        finally:
+            self._database.execute("RELEASE images")
+
+
+def _hex(digest: str) -> str:
+    return digest.removeprefix("sha256:")
