@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 CHECKOUT = Path(__file__).parent.parent
-EXAMPLES = sorted(path for path in (CHECKOUT / "examples").iterdir() if path.suffix == ".py")
+EXAMPLES = sorted((CHECKOUT / "examples").glob("*.py"))
 SAYS_WHERE = """
 import sys
 def main():
