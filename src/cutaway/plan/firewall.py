@@ -253,8 +253,8 @@ def unmap_ports(operations: Iterable[MapPorts]) -> None:
     with NftablesSocket() as nft:
         for name, ports in by_table.items():
             table = Table("ip", name)
-            mine = [port for port in ports if _is_mapped(nft, table, port)]
-            nft.commit(*(table.delete_elements(_map_of(port), [_key(port)]) for port in mine))
+            mine = {(_map_of(port), _key(port)) for port in ports if _is_mapped(nft, table, port)}
+            nft.commit(*(table.delete_elements(group, [key]) for group, key in mine))
 
 
 class AllowForwarding(Operation):

@@ -166,7 +166,7 @@ class CreateVeth(Operation):
         with RouteSocket() as route:
             route.transact(
                 new_veth(self.name, self.peer, netns=netns, bridge=bridge, peer_mac=self.mac, mtu=self.mtu, up=False),
-                set_link(self.name, link_local=False),
+                set_link(self.name, link_local=False, hairpin=True),
                 set_link(self.name, up=True),
             )
 
@@ -181,6 +181,7 @@ class CreateVeth(Operation):
                 f"ip link add {name} mtu {self.mtu} master {self.bridge} type veth"
                 f" peer name {peer} address {self.mac} mtu {self.mtu} netns {netns}",
                 f"ip link set {name} addrgenmode none",
+                f"ip link set {name} type bridge_slave hairpin on",
                 f"ip link set {name} up",
             )
         )
@@ -226,6 +227,29 @@ class ConfigureInterface(Operation):
         return f"Gives the container the address {self.address}" + (
             f" and sends what is for elsewhere to {self.gateway}." if self.gateway else "."
         )
+
+
+class AwaitCarrier(Operation):
+    """Waits until the host's links send, once both ends of a veth are up.
+
+    The kernel starts a link's queue some time after it got a carrier, and throws away what is sent before; asking for
+    the link makes it do so at once. A lost first packet of a connection is sent again only after a second.
+    """
+
+    links: list[str]
+
+    manual = "rtnetlink(7)"
+
+    def apply(self, context: Context) -> None:  # noqa: ARG002
+        with RouteSocket() as route:
+            for name in self.links:
+                route.link(name)
+
+    def shell(self) -> str:
+        return "\n".join(f"ip link show dev {name} >/dev/null" for name in self.links)
+
+    def why(self) -> str:
+        return "Makes sure that the cable carries packets before the container's program sends its first."
 
 
 class EnableForwarding(Operation):

@@ -31,7 +31,6 @@ from cutaway.kernel.syscalls import KernelError
 RTM_NEWLINK = 16
 RTM_DELLINK = 17
 RTM_GETLINK = 18
-RTM_SETLINK = 19
 RTM_NEWADDR = 20
 RTM_DELADDR = 21
 RTM_GETADDR = 22
@@ -44,7 +43,6 @@ IFLA_IFNAME = 3
 IFLA_MTU = 4
 IFLA_LINK = 5
 IFLA_MASTER = 10
-IFLA_PROTINFO = 12
 IFLA_LINKINFO = 18
 IFLA_STATS64 = 23
 IFLA_AF_SPEC = 26
@@ -52,6 +50,8 @@ IFLA_GROUP = 27
 IFLA_NET_NS_FD = 28
 IFLA_INFO_KIND = 1
 IFLA_INFO_DATA = 2
+IFLA_INFO_SLAVE_KIND = 4
+IFLA_INFO_SLAVE_DATA = 5
 IFLA_BRPORT_MODE = 4
 IFLA_INET6_ADDR_GEN_MODE = 8
 IN6_ADDR_GEN_MODE_NONE = 1
@@ -85,6 +85,12 @@ _STATISTICS = struct.Struct("=8Q")  # the first eight of struct rtnl_link_stats6
 _HAS_IPV6 = os.path.exists("/proc/net/if_inet6")
 _NO_LINK_LOCAL = nest(
     IFLA_AF_SPEC, nest(_socket.AF_INET6, attribute(IFLA_INET6_ADDR_GEN_MODE, bytes((IN6_ADDR_GEN_MODE_NONE,))))
+)
+
+_HAIRPIN = nest(
+    IFLA_LINKINFO,
+    attribute(IFLA_INFO_SLAVE_KIND, b"bridge"),
+    nest(IFLA_INFO_SLAVE_DATA, attribute(IFLA_BRPORT_MODE, b"\1")),
 )
 
 
@@ -213,21 +219,20 @@ def set_link(
     master: int | None = None,
     group: int = 0,
     link_local: bool = True,
+    hairpin: bool = False,
 ) -> Message:
-    """Changes what is given of a link. `master` is the index of the bridge to attach it to, 0 detaches it; without
-    `link_local`, which must be said before the link goes up, it gives itself no IPv6 address."""
+    """Changes what is given of a link.
+
+    `master` is the index of the bridge to attach it to, 0 detaches it. Without `link_local`, which must be said before
+    the link goes up, it gives itself no IPv6 address. With `hairpin` its bridge may send a frame back out of it that
+    came in by it.
+    """
     changes = _named(name, mac, mtu)
     changes += b"" if link_local or not _HAS_IPV6 else _NO_LINK_LOCAL
     changes += b"" if master is None else _u32(IFLA_MASTER, master)
     changes += _u32(IFLA_GROUP, group) if group else b""
+    changes += _HAIRPIN if hairpin else b""
     return _link_request("RTM_NEWLINK", RTM_NEWLINK, link, changes, up)
-
-
-def set_hairpin(index: int, on: bool = True) -> Message:
-    """Lets a bridge send a frame back out of the port it came in by. `bridge(8)`"""
-    header = _LINK.pack(_socket.AF_BRIDGE, 0, index, 0, 0)
-    body = header + nest(IFLA_PROTINFO, attribute(IFLA_BRPORT_MODE, bytes((on,))))
-    return Message("RTM_SETLINK", RTM_SETLINK, body, subject=f"hairpin of link {index}")
 
 
 def delete_link(link: str | int) -> Message:
