@@ -1,8 +1,8 @@
 """What the engine knows, kept in one SQLite file that only the engine writes.
 
 Each thing is one row: its key and itself as JSON. Everything that is asked for often is held in memory; the file is
-there for the next engine. Write-ahead logging without a sync per commit: after a crash of the engine nothing is lost, after
-one of the host at worst the last moments. <https://sqlite.org/wal.html>
+there for the next engine. Write-ahead logging without a sync per commit: after a crash of the engine nothing is lost,
+after one of the host at worst the last moments. <https://sqlite.org/wal.html>
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ def open_database(path: str) -> sqlite3.Connection:
     """The engine's database at `path`, made if missing, readable by its owner alone."""
     os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
     connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute("PRAGMA locking_mode = EXCLUSIVE")
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = NORMAL")
     connection.execute("PRAGMA foreign_keys = ON")
@@ -45,6 +46,16 @@ class Table(Generic[Thing]):
     def delete(self, key: str) -> None:
         """Forgets what is under this key, if anything."""
         self._connection.execute(f"DELETE FROM {self._name} WHERE key = ?", (key,))
+
+    def get(self, key: str) -> Thing | None:
+        """What is under this key."""
+        row = self._connection.execute(f"SELECT thing FROM {self._name} WHERE key = ?", (key,)).fetchone()
+        return self._decoder.decode(row[0]) if row else None
+
+    def items(self) -> list[tuple[str, Thing]]:
+        """Everything, with its key."""
+        rows = self._connection.execute(f"SELECT key, thing FROM {self._name}")
+        return [(key, self._decoder.decode(thing)) for key, thing in rows]
 
     def all(self) -> Iterator[Thing]:
         """Everything, in no particular order."""

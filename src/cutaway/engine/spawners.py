@@ -80,6 +80,7 @@ class SpawnerLink:
         self._socket: socket.socket | None = None
         self._connecting = asyncio.Lock()
         self._starting: dict[str, asyncio.Future[tuple[int, int]]] = {}
+        self._terminals: dict[str, asyncio.Future[int]] = {}
         self.pid = 0
 
     async def connect(self) -> dict[str, Child]:
@@ -114,14 +115,20 @@ class SpawnerLink:
             self._send(request, named)
         return Birth(future, ours)
 
-    async def adopt(self, key: str, pid: int, descriptors: Mapping[str, int], log: dict[str, Any] | None) -> None:
+    def adopt(self, key: str, pid: int, descriptors: Mapping[str, int], log: dict[str, Any] | None) -> None:
         """Has the output of a running process copied: `output:stdout`, `output:stderr`, to `reader:1`, `reader:2`."""
-        await self.connect()
         self._send({"do": "adopt", "key": key, "pid": pid, "log": log}, descriptors)
 
     def attach(self, key: str, descriptors: Mapping[str, int]) -> None:
         """Has a process's output copied to `reader:1`, `reader:2` also."""
         self._send({"do": "attach", "key": key}, descriptors)
+
+    async def terminal(self, key: str) -> int:
+        """A duplicate of the master of a process's terminal, -1 where it has none."""
+        future = self._terminals[key] = asyncio.get_running_loop().create_future()
+        self._send({"do": "terminal", "key": key}, {})
+        held: int = await future
+        return held
 
     def release_input(self, key: str) -> None:
         """Has the spawner let go of the process's standard input."""
@@ -191,6 +198,8 @@ class SpawnerLink:
             future = self._starting.pop(message["failed"], None)
             if future:
                 future.set_exception(NotStarted(f"the process could not be cloned: {message['message']}"))
+        elif "terminal" in message:
+            self._terminals.pop(message["terminal"]).set_result(descriptors[0] if descriptors else -1)
         elif "exited" in message:
             self._on_end(message["exited"], Ended(message["status"], message["at"]))
 
@@ -200,9 +209,11 @@ class SpawnerLink:
         asyncio.get_running_loop().remove_reader(self._socket)
         self._socket.close()
         self._socket, self.pid = None, 0
-        for future in self._starting.values():
-            future.set_exception(EngineError("the spawner died while it started a process; try again"))
+        futures: list[asyncio.Future[Any]] = [*self._starting.values(), *self._terminals.values()]
+        for future in futures:
+            future.set_exception(EngineError("the spawner died while it was asked for something; try again"))
         self._starting.clear()
+        self._terminals.clear()
         self._on_loss()
 
 

@@ -37,6 +37,13 @@ def make_directories(root: int, path: str, mode: int = 0o755) -> int:
 
     Each part is resolved inside the root, so a link on the way leads to where it leads for the container.
     """
+    try:
+        return open_in_root(root, path, os.O_PATH | os.O_DIRECTORY)
+    except FileNotFoundError:
+        return _walk(root, path, mode)
+
+
+def _walk(root: int, path: str, mode: int) -> int:
     here = os.dup(root)
     done = ""
     for part in (part for part in path.split("/") if part not in ("", ".")):

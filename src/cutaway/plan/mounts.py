@@ -55,6 +55,36 @@ class MountOverlay(Operation):
         )
 
 
+class MountTmpfs(Operation):
+    """A tmpfs on a directory of the host, which is made for it: shared memory that several containers see."""
+
+    target: str
+    options: list[str] = []
+    manual = "tmpfs(5)"
+
+    def apply(self, context: Context) -> None:  # noqa: ARG002
+        os.makedirs(self.target, exist_ok=True)
+        options = Options(self.options)
+        made = mounts.new_mount("tmpfs", "tmpfs", options.filesystem, options.set)
+        try:
+            mounts.attach_at(made, self.target)
+        finally:
+            os.close(made)
+
+    def undo(self, context: Context) -> None:  # noqa: ARG002
+        _unmount_all(self.target)
+
+    def shell(self) -> str:
+        target = quote(self.target)
+        return f"mkdir -p {target}; mount -t tmpfs -o {quote(','.join(self.options))} tmpfs {target}"
+
+    def shell_undo(self) -> str:
+        return f"umount {quote(self.target)}"
+
+    def why(self) -> str:
+        return "Memory that can be shared with other containers, which mount the same."
+
+
 class AttachRoot(Operation):
     """Brings the directory `source` of the host in as the mount that becomes the container's root."""
 
@@ -154,21 +184,25 @@ class MountCgroups(Operation):
     def apply(self, context: Context) -> None:
         options = Options(self.options)
         if not self.hierarchies:
-            self._mount(context, "", self.target, options)
+            self._mount(context.root, "", self.target, options)
             return
-        Mount("tmpfs", self.target, "tmpfs", ["nosuid", "nodev", "noexec", "mode=755"]).apply(context)
-        for name, controllers in self.hierarchies.items():
-            self._mount(context, controllers, f"{self.target}/{name}", options)
-        for name, directory in self.links.items():
-            MakeLink(f"{self.target}/{name}", directory).apply(context)
-        if options.set & MOUNT_ATTR_RDONLY:
-            MakeReadonly([self.target]).apply(context)
+        above = mounts.new_mount("tmpfs", "tmpfs", ["mode=755"], options.set & ~MOUNT_ATTR_RDONLY)
+        try:
+            for name, directory in self.links.items():
+                os.symlink(directory, name, dir_fd=above)
+            _attach(above, context.root, self.target, Options([]))
+            for name, controllers in self.hierarchies.items():
+                os.mkdir(name, dir_fd=above)
+                self._mount(above, controllers, name, options)
+            mounts.set_attributes(above, options.set & MOUNT_ATTR_RDONLY)
+        finally:
+            os.close(above)
 
-    def _mount(self, context: Context, controllers: str, target: str, options: Options) -> None:
+    def _mount(self, root: int, controllers: str, target: str, options: Options) -> None:
         named = controllers.split(",") if controllers else []
         made = mounts.new_mount("cgroup" if named else "cgroup2", "cgroup", named, options.set)
         try:
-            _attach(made, context.root, target, options)
+            _attach(made, root, target, options)
         finally:
             os.close(made)
 

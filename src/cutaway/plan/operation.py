@@ -43,6 +43,10 @@ class Operation:
     kinds: ClassVar[dict[str, type[Operation]]] = {}
     manual: ClassVar[str] = ""
     """The manual page that says more: `"mount(2)"`."""
+    needs_process: ClassVar[bool] = False
+    """Of the after phase: it can only be applied once `context.pid` is known."""
+    slow_to_undo: ClassVar[bool] = False
+    """The kernel takes tens of milliseconds to take it back (network devices): nobody should have to wait for it."""
 
     def __init_subclass__(cls) -> None:
         own = cls.__dict__.get("__annotations__", {})  # noqa: RUF063, `inspect` is slow to import
@@ -108,4 +112,10 @@ def dump(operations: Iterable[Operation]) -> list[list[Any]]:
 
 def load(values: Iterable[tuple[str, Mapping[str, Any]] | list[Any]]) -> list[Operation]:
     """The inverse of `dump`; raises `KeyError` for a kind that is not known (its module must be imported)."""
-    return [Operation.kinds[kind](**fields) for kind, fields in values]
+    return [_restored(Operation.kinds[kind], fields) for kind, fields in values]
+
+
+def _restored(kind: type[Operation], fields: Mapping[str, Any]) -> Operation:
+    operation = kind.__new__(kind)
+    operation.__dict__.update(fields)
+    return operation

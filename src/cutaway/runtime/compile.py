@@ -19,6 +19,7 @@ from cutaway.plan.mounts import (
 )
 from cutaway.plan.namespaces import JoinNamespace, NewNamespaces
 from cutaway.plan.process import (
+    BecomeInit,
     ChangeDirectory,
     CloseDescriptors,
     DropCapabilities,
@@ -54,10 +55,11 @@ class Given:
 
     `namespaces`: kind → name of the descriptor that holds a namespace made beforehand; `join_cgroup`: the operations by
     which the first process joins its cgroup; `hierarchies`, `links`: what `MountCgroups` shows of them; `seccomp`: the
-    operation that loads the compiled filter, if there is one; `keyring`: the name of its session keyring, if it gets one.
+    operation that loads the compiled filter, if there is one; `keyring`: the name of its session keyring, if it gets
+    one; `init`: whether PID 1 is an init of ours.
     """
 
-    __slots__ = ("hierarchies", "join_cgroup", "keyring", "links", "namespaces", "seccomp")
+    __slots__ = ("hierarchies", "init", "join_cgroup", "keyring", "links", "namespaces", "seccomp")
 
     def __init__(
         self,
@@ -67,7 +69,9 @@ class Given:
         links: dict[str, str],
         seccomp: LoadSeccomp | None,
         keyring: str = "",
+        init: bool = False,
     ) -> None:
+        self.init = init
         self.namespaces, self.join_cgroup, self.seccomp, self.keyring = namespaces, join_cgroup, seccomp, keyring
         self.hierarchies, self.links = hierarchies, links
 
@@ -109,7 +113,7 @@ def _tree(spec: dict[str, Any], given: Given) -> Iterator[Operation]:
         yield _mount(mount, given)
     yield from _devices(linux.get("devices", ()))
     if spec["process"].get("terminal"):
-        yield OpenTerminal()
+        yield OpenTerminal(uid=spec["process"]["user"]["uid"])
     for key, value in linux.get("sysctl", {}).items():
         yield SetSysctl(key, value)
     if linux.get("readonlyPaths"):
@@ -130,16 +134,20 @@ def _mount(mount: dict[str, Any], given: Given) -> Operation:
     return Mount(kind, target, mount.get("source", ""), options)
 
 
+_STANDARD_DEVICES = [
+    *(MakeDevice(f"/dev/{name}", "c", 1, minor) for name, minor in _DEFAULT_DEVICES.items()),
+    MakeDevice("/dev/tty", "c", 5, 0),
+]
+_STANDARD_LINKS = [MakeLink(path, target) for path, target in _LINKS.items()]
+
+
 def _devices(devices: list[dict[str, Any]]) -> Iterator[Operation]:
-    for name, minor in _DEFAULT_DEVICES.items():
-        yield MakeDevice(f"/dev/{name}", "c", 1, minor)
-    yield MakeDevice("/dev/tty", "c", 5, 0)
+    yield from _STANDARD_DEVICES
     for device in devices:
         numbers = device.get("major", 0), device.get("minor", 0)
         owner = device.get("uid", 0), device.get("gid", 0)
         yield MakeDevice(device["path"], device["type"], *numbers, device.get("fileMode", 0o666), *owner)
-    for path, target in _LINKS.items():
-        yield MakeLink(path, target)
+    yield from _STANDARD_LINKS
 
 
 def _machine(spec: dict[str, Any]) -> Iterator[Operation]:
@@ -169,5 +177,7 @@ def _process(process: dict[str, Any], given: Given) -> Iterator[Operation]:
         yield SetNoNewPrivileges()
         if given.seccomp:
             yield given.seccomp
+    if given.init:
+        yield BecomeInit()
     yield CloseDescriptors()
     yield Exec(process["args"], process.get("env", []))

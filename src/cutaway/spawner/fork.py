@@ -12,7 +12,7 @@ import _socket
 import os
 
 from cutaway.kernel.namespaces import CLONE_NEWPID, clone, setns
-from cutaway.plan import mounts, namespaces, process  # noqa: F401, so that `load` knows them
+from cutaway.plan import cgroups, mounts, namespaces, process  # noqa: F401, so that `load` knows them
 from cutaway.plan.namespaces import JoinNamespace, JoinProcess, NewNamespaces
 from cutaway.plan.operation import Context, Operation
 from cutaway.spawner.messages import send

@@ -30,14 +30,14 @@ if TYPE_CHECKING:
 
     from cutaway.spawner.logs import Log
 
-_STREAMS = {"output:stdout": 1, "output:stderr": 2}
+_STREAMS = {"output:stdout": 1, "output:stderr": 2, "output:terminal": 1}
 
 
 class Child:
     """A process and its output. `status`: its wait status once it has ended; `pidfd`: -1 if it is not our child;
     `input`: the writing end of its standard input, kept open so that a dying engine does not end it."""
 
-    __slots__ = ("ended_at", "exit_file", "input", "log", "pid", "pidfd", "sources", "status")
+    __slots__ = ("ended_at", "exit_file", "has_terminal", "input", "log", "pid", "pidfd", "sources", "status")
 
     def __init__(self, pid: int, pidfd: int, exit_file: str) -> None:
         self.pid, self.pidfd, self.exit_file = pid, pidfd, exit_file
@@ -46,6 +46,7 @@ class Child:
         self.status: int | None = None
         self.ended_at = 0
         self.input = -1
+        self.has_terminal = False
 
 
 class Spawner:
@@ -130,6 +131,7 @@ class Spawner:
             if name in descriptors:
                 source = Source(descriptors.pop(name), stream, child.log, self._poll, self._handlers)
                 child.sources.append(source)
+                child.has_terminal = name == "output:terminal"
         child.input = descriptors.pop("input", child.input)
         self._add_readers(child, descriptors)
 
@@ -142,6 +144,11 @@ class Spawner:
             name = f"reader:{source.stream}"
             if name in descriptors:
                 source.add_reader(descriptors.pop(name))
+
+    def _terminal(self, message: dict[str, Any], descriptors: dict[str, int]) -> None:  # noqa: ARG002
+        child = self._children.get(message["key"])
+        held = child.sources[0].descriptor if child and child.has_terminal and child.sources else -1
+        self._tell({"terminal": message["key"]}, held)
 
     def _release(self, message: dict[str, Any], descriptors: dict[str, int]) -> None:  # noqa: ARG002
         if child := self._children.get(message["key"]):
@@ -226,6 +233,7 @@ _REQUESTS: dict[str, Callable[[Spawner, dict[str, Any], dict[str, int]], None]] 
     "adopt": Spawner._adopt,
     "attach": Spawner._attach,
     "release": Spawner._release,
+    "terminal": Spawner._terminal,
     "forget": Spawner._forget,
     "stop": Spawner._stop,
 }

@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 PACKET = 1 << 16
 _MOST_DESCRIPTORS = 253  # SCM_MAX_FD
-_IN_A_FILE = b"\0"
+_IN_A_FILE, _MARSHALLED = b"\0", b"\1"
 
 
 def send(socket: _socket.socket, message: dict[str, Any], descriptors: Sequence[int] = ()) -> None:
     """Sends `message`; the descriptors stay open here. Raises `OSError`: `BlockingIOError` where the peer is behind."""
-    body = b"\1" + marshal.dumps(message)
+    body = _MARSHALLED + marshal.dumps(message)
     if len(body) <= PACKET:
         _send(socket, body, descriptors)
         return
@@ -36,7 +36,10 @@ def send(socket: _socket.socket, message: dict[str, Any], descriptors: Sequence[
 
 
 def receive(socket: _socket.socket) -> tuple[dict[str, Any] | None, list[int]]:
-    """The next message and its descriptors, which close on exec; `None` where the peer has closed."""
+    """The next message and its descriptors, which close on exec; `None` where the peer has closed.
+
+    What an operation sends along with a descriptor is no message of ours, and comes as an empty one.
+    """
     room = _socket.CMSG_SPACE(_MOST_DESCRIPTORS * 4)
     body, ancillary, _flags, _address = socket.recvmsg(PACKET, room, _socket.MSG_CMSG_CLOEXEC)
     descriptors = array.array("i")
@@ -49,7 +52,7 @@ def receive(socket: _socket.socket) -> tuple[dict[str, Any] | None, list[int]]:
         file = received.pop(0)
         body = os.pread(file, os.fstat(file).st_size, 0)
         os.close(file)
-    return marshal.loads(body[1:]), received
+    return (marshal.loads(body[1:]) if body[:1] == _MARSHALLED else {}), received
 
 
 def _send(socket: _socket.socket, body: bytes, descriptors: Sequence[int]) -> None:

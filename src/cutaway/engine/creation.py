@@ -1,0 +1,143 @@
+"""A new container: what was asked for, completed by what the image says and by Docker's defaults."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+from typing import TYPE_CHECKING, Any
+
+from cutaway.engine.containers import Container, Record, new_id, now
+from cutaway.engine.errors import InvalidArgument
+from cutaway.engine.lifecycle import LOG_DEFAULTS, signal_number
+from cutaway.engine.model import Container as Seen
+from cutaway.engine.model import GraphDriver
+from cutaway.engine.names import new_name
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from cutaway.engine.containers import Containers
+    from cutaway.engine.model import Config, CreateRequest, HostConfig
+    from cutaway.engine.places import Places
+    from cutaway.image.config import RunConfig
+    from cutaway.image.store import Image
+
+_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
+_SHORT_ID = 12
+
+
+def new_container(request: CreateRequest, image: Image | None, places: Places, containers: Containers) -> Container:
+    """The container that a request describes, not yet kept anywhere. `image` is None where it has a `Rootfs` instead.
+
+    Raises `Conflict` where its name is taken, `InvalidArgument`.
+    """
+    container_id = new_id()
+    config, host = request.config, request.host_config
+    if image:
+        _complete(config, image.config.run)
+    command = [*(config.Entrypoint or ()), *(config.Cmd or ())]
+    if not command:
+        raise InvalidArgument("No command specified: name one after the image, which has none of its own")
+    _check(config, host)
+    config.Hostname = config.Hostname or _hostname(host, container_id)
+    seen = Seen(
+        Id=container_id,
+        Created=now(),
+        Path=command[0],
+        Args=command[1:],
+        Image=image.id if image else "",
+        Name=f"/{_name(request.name, containers)}",
+        Config=config,
+        HostConfig=host,
+    )
+    _place(seen, places, image)
+    lower_dirs = list(image.lower_dirs) if image else []
+    return Container(Record(seen=seen, endpoints=dict(request.networking.EndpointsConfig), lower_dirs=lower_dirs))
+
+
+def make_directories(container: Container, places: Places) -> None:
+    """What lasts of a container on disk: its layer and its log's place."""
+    directory = places.container(container.id)
+    os.mkdir(directory, 0o710)
+    layers = container.seen.GraphDriver.Data
+    if not container.seen.HostConfig.Rootfs:
+        for name in ("UpperDir", "WorkDir", "MergedDir"):
+            os.mkdir(layers[name], 0o755)
+
+
+def _complete(config: Config, image: RunConfig) -> None:
+    """What the image says holds where the request says nothing; a new entrypoint discards the image's command."""
+    if not config.Cmd and config.Entrypoint is None:
+        config.Cmd = _words(image.cmd)
+    if config.Entrypoint is None:
+        config.Entrypoint = _words(image.entrypoint)
+    if config.Entrypoint == [""]:
+        config.Entrypoint = None
+    config.Env = _merged_environment(image.env or [], config.Env or [])
+    config.WorkingDir = config.WorkingDir or image.working_dir or ""
+    config.User = config.User or image.user or ""
+    config.StopSignal = config.StopSignal or image.stop_signal or ""
+    config.Labels = {**(image.labels or {}), **config.Labels}
+    config.ExposedPorts = _united(image.exposed_ports or None, config.ExposedPorts)
+    config.Volumes = _united(image.volumes or None, config.Volumes)
+
+
+def _words(command: list[str] | str | None) -> list[str] | None:
+    return [command] if isinstance(command, str) else command
+
+
+def _united(*sets: Mapping[str, Any] | None) -> dict[str, dict[str, str]] | None:
+    """Docker writes a set as a mapping to empty objects."""
+    return {name: {} for each in sets for name in each or ()} or None
+
+
+def _merged_environment(below: list[str], above: list[str]) -> list[str]:
+    named = {entry.partition("=")[0]: entry for entry in [*below, *above]}
+    return list(named.values())
+
+
+def _check(config: Config, host: HostConfig) -> None:
+    if config.StopSignal:
+        signal_number(config.StopSignal)
+    if host.LogConfig.Type not in (*LOG_DEFAULTS, "none"):
+        known = ", ".join([*LOG_DEFAULTS, "none"])
+        raise InvalidArgument(f'logger: no log driver named "{host.LogConfig.Type}" is registered; there are {known}')
+    if host.AutoRemove and host.RestartPolicy.Name not in ("", "no"):
+        raise InvalidArgument("can't create 'AutoRemove' container with restart policy")
+
+
+def _hostname(host: HostConfig, container_id: str) -> str:
+    shares_hosts = host.UTSMode == "host" or host.NetworkMode == "host"
+    return socket.gethostname() if shares_hosts else container_id[:_SHORT_ID]
+
+
+def _name(wanted: str, containers: Containers) -> str:
+    if not wanted:
+        return new_name(containers.is_free)
+    if not _NAME.fullmatch(wanted):
+        raise InvalidArgument(
+            f"Invalid container name ({wanted}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed, two or more of them"
+        )
+    containers.check_free(wanted)
+    return wanted
+
+
+def _place(seen: Seen, places: Places, image: Image | None) -> None:
+    """Where its files are; a container with a `Rootfs` has that directory itself as its root."""
+    directory = places.container(seen.Id)
+    if image is None:
+        seen.GraphDriver = GraphDriver(Name="rootfs", Data={"MergedDir": os.path.abspath(seen.HostConfig.Rootfs)})
+    else:
+        seen.GraphDriver = GraphDriver(
+            Data={
+                "LowerDir": ":".join(image.lower_dirs),
+                "UpperDir": f"{directory}/upper",
+                "WorkDir": f"{directory}/work",
+                "MergedDir": f"{directory}/merged",
+            }
+        )
+    seen.ResolvConfPath, seen.HostnamePath = f"{directory}/resolv.conf", f"{directory}/hostname"
+    seen.HostsPath = f"{directory}/hosts"
+    if seen.HostConfig.LogConfig.Type != "none":
+        seen.LogPath = f"{directory}/{seen.HostConfig.LogConfig.Type.removesuffix('-file')}.log"

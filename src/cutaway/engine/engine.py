@@ -1,0 +1,149 @@
+"""The engine: everything it knows and does, behind the methods of `interface.Engine`.
+
+One per state root. It owns the state, talks to the spawner, and hands each question to the room that knows the answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import platform
+from typing import TYPE_CHECKING, Any
+
+import cutaway
+from cutaway.engine.containers import Containers, Record, now
+from cutaway.engine.creation import make_directories, new_container
+from cutaway.engine.database import Table, open_database
+from cutaway.engine.errors import NotFound
+from cutaway.engine.janitor import Janitor
+from cutaway.engine.lifecycle import Lifecycle, signal_number
+from cutaway.engine.model import Created, EngineStatus
+from cutaway.engine.networks import Networks
+from cutaway.engine.outfit import Outfitter
+from cutaway.engine.seccomp import Filters
+from cutaway.engine.spawners import SpawnerLink
+from cutaway.engine.volumes import Volumes
+from cutaway.image.errors import ImageError
+from cutaway.image.images import Images
+
+if TYPE_CHECKING:
+    from cutaway.engine import model
+    from cutaway.engine.interface import Exit, Stdio
+    from cutaway.engine.places import Places
+    from cutaway.image.store import Image
+
+
+class LocalEngine:
+    """Made by `open`, ended by `shutdown`."""
+
+    def __init__(self, places: Places) -> None:
+        for directory in (places.root, f"{places.root}/containers", places.runtime_dir):
+            os.makedirs(directory, 0o711, exist_ok=True)
+        self.places, self._started_at = places, now()
+        database = self._database = open_database(places.database)
+        self._all = Containers(Table(database, "containers", Record))
+        self._janitor = Janitor()
+        self._link = SpawnerLink(
+            places.spawner_socket, f"{places.runtime_dir}/spawner.log", self._on_end, self._on_loss
+        )
+        self._images = Images(places.images, database, self._users_of)
+        self._networks = Networks(places, self._all)
+        self._volumes = Volumes(places)
+        self._outfitter = Outfitter(places, self._all, self._networks, self._volumes, Filters(places.seccomp_cache))
+        unfinished: Table[list[Any]] = Table(database, "unfinished", list)
+        self._lifecycle = Lifecycle(places, self._all, unfinished, self._link, self._outfitter, self._janitor)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.ending = asyncio.Event()
+
+    @classmethod
+    async def open(cls, places: Places) -> LocalEngine:
+        """The engine of these places, having taken over what one before it left."""
+        engine = cls(places)
+        await engine._lifecycle.recover(await engine._link.connect())
+        await engine._images.sweep()
+        return engine
+
+    # Containers
+
+    async def create(self, request: model.CreateRequest) -> model.Created:
+        image = None if request.host_config.Rootfs else self._resolve(request.config.Image)
+        container = new_container(request, image, self.places, self._all)
+        make_directories(container, self.places)
+        self._all.add(container)
+        return Created(Id=container.id)
+
+    async def start(self, name: str, stdio: Stdio | None = None) -> None:
+        await self._lifecycle.start(self._all.find(name), stdio)
+
+    async def wait(self, name: str, condition: str = "not-running") -> Exit:
+        return await self._lifecycle.wait(self._all.find(name), condition)
+
+    async def stop(self, name: str, timeout: int | None = None, signal: str = "") -> None:
+        await self._lifecycle.stop(self._all.find(name), timeout, signal_number(signal) if signal else None)
+
+    async def kill(self, name: str, signal: str = "KILL") -> None:
+        await self._lifecycle.kill(self._all.find(name), signal_number(signal))
+
+    async def restart(self, name: str, timeout: int | None = None, signal: str = "") -> None:
+        await self._lifecycle.restart(self._all.find(name), timeout, signal_number(signal) if signal else None)
+
+    async def remove(self, name: str, *, force: bool = False, volumes: bool = False) -> None:
+        await self._lifecycle.remove(self._all.find(name), force=force, volumes=volumes)
+
+    async def containers(self) -> list[model.Container]:
+        return sorted((container.seen for container in self._all), key=lambda seen: seen.Created, reverse=True)
+
+    async def inspect(self, name: str, *, size: bool = False) -> model.Container:
+        return self._all.find(name).seen
+
+    async def rename(self, name: str, new_name: str) -> None:
+        self._all.rename(self._all.find(name), new_name)
+
+    # The engine itself
+
+    async def status(self) -> model.EngineStatus:
+        return EngineStatus(
+            engine_pid=os.getpid(),
+            spawner_pid=self._link.pid,
+            root=self.places.root,
+            runtime_dir=self.places.runtime_dir,
+            socket=self.places.engine_socket,
+            version=cutaway.__version__,
+            python_version=platform.python_version(),
+            kernel_version=os.uname().release,
+            containers=len(self._all),
+            containers_running=sum(container.state.Running for container in self._all),
+            started_at=self._started_at,
+        )
+
+    async def shutdown(self, *, stop_containers: bool = False) -> None:
+        if stop_containers:
+            running = [container for container in self._all if container.process]
+            await asyncio.gather(*(self._lifecycle.stop(container, None, None) for container in running))
+        await self._janitor.all_finished()
+        if any(container.process for container in self._all):
+            self._link.close()
+        else:
+            self._link.stop()
+        self.ending.set()
+
+    def _resolve(self, reference: str) -> Image:
+        try:
+            return self._images.resolve(reference)
+        except ImageError as error:
+            raise NotFound(str(error), "image", reference) from None
+
+    def _users_of(self, image_id: str) -> list[tuple[str, bool]]:
+        return [(container.id, container.state.Running) for container in self._all if container.seen.Image == image_id]
+
+    def _on_end(self, key: str, ended: Any) -> None:
+        self._lifecycle.on_end(key, ended)
+
+    def _on_loss(self) -> None:
+        if not self.ending.is_set():
+            self._spawn(self._lifecycle.on_loss())
+
+    def _spawn(self, work: Any) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

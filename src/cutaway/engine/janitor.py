@@ -1,0 +1,79 @@
+"""Taking things away beside the event loop: undoing plans, removing directories.
+
+What the kernel is slow to take back (network devices: about 20 ms each, as all CPUs must have let go of them) is
+gathered and undone together; who must be sure that it is gone waits with `finished`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+from cutaway.plan.operation import Context
+from cutaway.plan.plan import undo
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cutaway.plan.operation import Operation
+
+
+class Janitor:
+    """Two threads: one for what is waited for, one for what is slow."""
+
+    def __init__(self) -> None:
+        self._quick = ThreadPoolExecutor(1, "janitor")
+        self._slow = ThreadPoolExecutor(1, "janitor-slow")
+        self._pending: dict[str, tuple[list[Operation], Callable[[], None]]] = {}
+        self._round: asyncio.Task[None] | None = None
+        self._underway: dict[str, asyncio.Future[None]] = {}
+
+    async def undo(self, name: str, operations: list[Operation]) -> None:
+        """Undoes operations, the last first, and says in the log of the engine what the kernel refused."""
+        if operations:
+            refused = await asyncio.get_running_loop().run_in_executor(self._quick, undo, operations, Context())
+            _report(name, refused)
+
+    def undo_later(self, name: str, operations: list[Operation], done: Callable[[], None]) -> None:
+        """Undoes what is slow, together with all else that has come by then; calls `done` afterwards."""
+        self._pending[name] = operations, done
+        self._underway[name] = asyncio.get_running_loop().create_future()
+        if self._round is None:
+            self._round = asyncio.get_running_loop().create_task(self._work())
+
+    async def finished(self, name: str) -> None:
+        """Until nothing slow is to be done any more under this name."""
+        if name in self._underway:
+            await asyncio.shield(self._underway[name])
+
+    async def all_finished(self) -> None:
+        """Until there is nothing left to do."""
+        while self._round:
+            await asyncio.shield(self._round)
+
+    async def remove_tree(self, directory: str) -> None:
+        """Removes a directory and all in it."""
+        await asyncio.get_running_loop().run_in_executor(self._quick, lambda: shutil.rmtree(directory, True))
+
+    def close(self) -> None:
+        """Waits for the threads to end."""
+        self._quick.shutdown()
+        self._slow.shutdown()
+
+    async def _work(self) -> None:
+        loop = asyncio.get_running_loop()
+        while self._pending:
+            batch, self._pending = self._pending, {}
+            operations = [operation for each, _ in batch.values() for operation in each]
+            _report("network", await loop.run_in_executor(self._slow, undo, operations, Context()))
+            for name, (_, done) in batch.items():
+                done()
+                self._underway.pop(name).set_result(None)
+        self._round = None
+
+
+def _report(name: str, refused: list[OSError]) -> None:
+    for error in refused:
+        print(f"{name}: {error}", flush=True)

@@ -1,0 +1,211 @@
+"""What a container gets from the host: its cgroup, its layers, its network, its mounts, its filter.
+
+It is said here as operations, and as the values that the description needs.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, NamedTuple
+
+from cutaway.engine.description import Surroundings, describe, resources
+from cutaway.engine.errors import Conflict, InvalidArgument
+from cutaway.kernel.cgroups import Cgroup, UnsupportedResource, host_layout
+from cutaway.plan.cgroups import create_operations, join_operation
+from cutaway.plan.mounts import MountOverlay, MountTmpfs
+from cutaway.runtime.compile import Given, inside
+from cutaway.runtime.identity import IdentityError, identify
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from cutaway.engine.containers import Container, Containers
+    from cutaway.engine.networks import Networks
+    from cutaway.engine.places import Places
+    from cutaway.engine.seccomp import Filters
+    from cutaway.engine.volumes import Volumes
+    from cutaway.plan.operation import Context, Operation
+    from cutaway.runtime.identity import Identity
+
+_HELD_FOR_THE_HOST = ("netns:route",)
+
+
+class Outfit(NamedTuple):
+    """`before`, `after`: operations on the host. `join_cgroup`: by which the first process joins its cgroup. `held`:
+    kind of namespace → name of its descriptor. `shared`: OCI namespace type → path of the one it joins, empty for the
+    host's. `mounts`: OCI mounts. `shm`: a directory of the host that is to be /dev/shm, if it is shared."""
+
+    before: list[Operation]
+    after: list[Operation]
+    join_cgroup: list[Operation]
+    held: dict[str, str]
+    shared: dict[str, str]
+    mounts: list[dict[str, Any]]
+    shm: str
+
+    def for_inside(self, descriptors: dict[str, int]) -> dict[str, int]:
+        """Those of the context's descriptors that the first process needs."""
+        return {name: held for name, held in descriptors.items() if name not in _HELD_FOR_THE_HOST}
+
+
+class Outfitter:
+    """Puts together what the rooms of the engine know about a container."""
+
+    def __init__(
+        self, places: Places, containers: Containers, networks: Networks, volumes: Volumes, filters: Filters
+    ) -> None:
+        self._places, self._containers = places, containers
+        self._networks, self._volumes, self._filters = networks, volumes, filters
+        self._layout = host_layout()
+        self._hierarchies, self._links = _shown_hierarchies(self._layout)
+        memory = self._layout.find("memory")
+        self._swap = memory is not None and _accounts_swap(memory.mount_point, memory.version)
+
+    def outfit(self, container: Container) -> Outfit:
+        """What the container gets. Raises `EngineError` where it asks for what the host cannot give."""
+        network = self._networks.outfit(container)
+        shm, shm_operations = self._shared_memory(container)
+        return Outfit(
+            before=[*self._cgroup_operations(container), *self._root(container), *shm_operations, *network.before],
+            after=network.after,
+            join_cgroup=[join_operation(self._cgroup_path(container), self._layout)],
+            held=network.held,
+            shared=self._shared_namespaces(container) | network.shared,
+            mounts=[*network.mounts, *self._volumes.mounts(container)],
+            shm=shm,
+        )
+
+    def inside(self, container: Container, outfit: Outfit, context: Context) -> list[Operation]:
+        """The operations of the first process; its root is mounted by now, and who the user is can be looked up."""
+        merged = container.seen.GraphDriver.Data["MergedDir"]
+        root = os.open(merged, os.O_PATH | os.O_DIRECTORY)
+        try:
+            identity = self.identity(container, root)
+        finally:
+            os.close(root)
+        around = Surroundings(identity, outfit.mounts, outfit.shared, merged, outfit.shm)
+        spec = describe(container.seen, around)
+        seccomp = self._filters.operation(
+            container.seen.HostConfig, spec["process"]["capabilities"]["bounding"], context
+        )
+        given = Given(
+            outfit.held,
+            outfit.join_cgroup,
+            self._hierarchies,
+            self._links,
+            seccomp,
+            container.id,
+            container.seen.HostConfig.Init,
+        )
+        return inside(spec, given)
+
+    def identity(self, container: Container, root: int, user: str | None = None) -> Identity:
+        """Who a program of the container runs as; `root` is a descriptor of the container's root directory."""
+        wanted = container.seen.Config.User if user is None else user
+        try:
+            return identify(root, wanted, container.seen.HostConfig.GroupAdd or [])
+        except IdentityError as error:
+            raise InvalidArgument(str(error)) from None
+
+    def cgroup(self, container: Container) -> Cgroup:
+        """The container's cgroup."""
+        return Cgroup(self._cgroup_path(container), self._layout)
+
+    def was_killed_for_memory(self, container: Container) -> bool:
+        """Whether the kernel killed a process of the container because of its memory limit."""
+        try:
+            return self.cgroup(container).memory().oom_kills > 0
+        except OSError:
+            return False
+
+    def started(self, container: Container) -> None:
+        """The program runs."""
+        self._networks.started(container)
+
+    def taken_over(self, container: Container) -> None:
+        """It has been running since an engine before this one."""
+        self._networks.started(container)
+
+    def ended(self, container: Container) -> None:
+        """Its first process has ended."""
+        self._networks.ended(container)
+
+    def removed(self, container: Container, *, volumes: bool) -> None:
+        """It is there no more."""
+        self._volumes.release(container, remove_anonymous=volumes)
+
+    def swap_is_accounted(self) -> bool:
+        """Whether swap can be limited on this host."""
+        return self._swap
+
+    def _cgroup_path(self, container: Container) -> str:
+        parent = container.seen.HostConfig.CgroupParent or self._places.cgroup_parent
+        return f"{parent.strip('/')}/{container.id}"
+
+    def _cgroup_operations(self, container: Container) -> list[Operation]:
+        wanted = resources(container.seen.HostConfig, swap=self._swap)
+        try:
+            return create_operations(self._cgroup_path(container), wanted, self._layout)
+        except UnsupportedResource as error:
+            raise InvalidArgument(str(error)) from None
+
+    def _root(self, container: Container) -> list[Operation]:
+        if container.seen.HostConfig.Rootfs:
+            return []
+        layers = container.seen.GraphDriver.Data
+        # What is removed when it ends need not survive a crash of the host: the kernel then never waits for the disk
+        options = ["volatile"] if container.seen.HostConfig.AutoRemove else []
+        lower_dirs = container.record.lower_dirs
+        return [MountOverlay(layers["MergedDir"], lower_dirs, layers["UpperDir"], layers["WorkDir"], options)]
+
+    def _shared_namespaces(self, container: Container) -> dict[str, str]:
+        host = container.seen.HostConfig
+        shared = {}
+        for kind, mode in (("pid", host.PidMode), ("ipc", host.IpcMode), ("uts", host.UTSMode)):
+            if mode == "host":
+                shared[kind] = ""
+            elif mode.startswith("container:"):
+                shared[kind] = f"/proc/{self._running_pid(mode)}/ns/{kind}"
+        if host.CgroupnsMode == "host":
+            shared["cgroup"] = ""
+        return shared
+
+    def _running_pid(self, mode: str) -> int:
+        other = self._containers.find(mode.partition(":")[2])
+        if not other.state.Running:
+            raise Conflict(f"cannot join the namespaces of container {other.name}: it is not running")
+        return other.state.Pid
+
+    def _shared_memory(self, container: Container) -> tuple[str, list[Operation]]:
+        """The directory that is /dev/shm inside: one's own needs none on the host, a shared one is mounted there."""
+        mode = container.seen.HostConfig.IpcMode
+        if mode == "host":
+            return "/dev/shm", []
+        if mode.startswith("container:"):
+            return f"{self._places.container(self._containers.find(mode.partition(':')[2]).id)}/shm", []
+        if mode != "shareable":
+            return "", []
+        shm = f"{self._places.container(container.id)}/shm"
+        options = ["nosuid", "nodev", "noexec", "mode=1777", f"size={container.seen.HostConfig.ShmSize}"]
+        return shm, [MountTmpfs(shm, options)]
+
+
+def _shown_hierarchies(layout: Any) -> tuple[dict[str, str], dict[str, str]]:
+    """The cgroup file systems as a container sees them: directory → mount options, and links beside them."""
+    if all(each.version == 2 for each in layout.hierarchies):
+        return {}, {}
+    shown: dict[str, str] = {}
+    links: dict[str, str] = {}
+    for each in layout.hierarchies:
+        name = os.path.basename(each.mount_point)
+        named = [controller for controller in each.controllers if controller.startswith("name=")]
+        shown[name] = ",".join(["none", *named] if named else each.controllers) if each.version == 1 else ""
+        if each.version == 1 and len(each.controllers) > 1:
+            links |= dict.fromkeys(each.controllers, name)
+    return shown, links
+
+
+def _accounts_swap(mount_point: str, version: int) -> bool:
+    if version == 1:
+        return os.path.exists(f"{mount_point}/memory.memsw.limit_in_bytes")
+    return any(os.path.exists(f"{mount_point}/{child}/memory.swap.max") for child in os.listdir(mount_point))

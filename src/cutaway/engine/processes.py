@@ -1,0 +1,73 @@
+"""A process that the spawner started: the first one of a container, or one executed in it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import TYPE_CHECKING
+
+from cutaway.engine.spawners import Ended
+from cutaway.kernel import pidfd as pidfds
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Process:
+    """Held by `pidfd`, so that a signal never reaches another one. Owns its descriptors: `terminal`, the master of its
+    terminal, and `input`, the writing end of its standard input, are -1 where it has none."""
+
+    def __init__(self, key: str, pid: int, pidfd: int) -> None:
+        self.key, self.pid, self.pidfd = key, pid, pidfd
+        self.terminal = self.input = -1
+        self.ended: asyncio.Future[Ended] = asyncio.get_running_loop().create_future()
+        self._watched = False
+
+    @property
+    def start_time(self) -> int:
+        """With the PID, what names it for good: clock ticks since the host's boot."""
+        with open(f"/proc/{self.pid}/stat", encoding="utf-8", errors="replace") as file:
+            return int(file.read().rpartition(")")[2].split()[19])
+
+    def signal(self, number: int) -> None:
+        """Sends a signal; nothing where it has ended."""
+        try:
+            pidfds.send_signal(self.pidfd, number)
+        except ProcessLookupError:
+            pass
+
+    def watch(self, on_end: Callable[[Ended], None]) -> None:
+        """Watches one whose parent is gone: its end is seen by its pidfd."""
+        self._watched = True
+        asyncio.get_running_loop().add_reader(self.pidfd, self._seen_to_end, on_end)
+
+    def _seen_to_end(self, on_end: Callable[[Ended], None]) -> None:
+        from time import time_ns
+
+        self._unwatch()
+        status = pidfds.exit_status(self.pidfd)
+        on_end(Ended(UNKNOWN_STATUS if status is None else status, time_ns()))
+
+    def _unwatch(self) -> None:
+        if self._watched:
+            asyncio.get_running_loop().remove_reader(self.pidfd)
+            self._watched = False
+
+    def close_input(self) -> None:
+        """The end of its standard input, as far as it is ours to end."""
+        if self.input >= 0:
+            os.close(self.input)
+            self.input = -1
+
+    def close(self) -> None:
+        """Closes what is held of it."""
+        self._unwatch()
+        self.close_input()
+        for descriptor in (self.terminal, self.pidfd):
+            if descriptor >= 0:
+                os.close(descriptor)
+        self.terminal = self.pidfd = -1
+
+
+UNKNOWN_STATUS = 255 << 8
+"""The wait status of a process whose end nobody could tell."""

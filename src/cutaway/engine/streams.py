@@ -1,0 +1,111 @@
+"""What a process has as standard input, output and error, and how others get at them.
+
+A container that is not given its caller's own descriptors has named pipes (`fifo(7)`) in its runtime directory. Its end
+of the output pipes is open for reading too, so a reader's death breaks no pipe, and the next one opens it by its name.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from cutaway.engine.interface import Stdio, Streams
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_STDIN, _STDOUT, _STDERR = "stdin", "stdout", "stderr"
+
+
+class Ends:
+    """Descriptors by the names under which the spawner takes them; closing closes those that are still here."""
+
+    def __init__(self) -> None:
+        self.named: dict[str, int] = {}
+
+    def __enter__(self) -> Ends:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        close_all(self.named.values())
+        self.named.clear()
+
+    def take(self, name: str) -> int:
+        """The descriptor of this name, now the caller's; -1 where there is none."""
+        return self.named.pop(name, -1)
+
+
+def given(stdio: Stdio) -> Ends:
+    """The caller's own descriptors, duplicated, and /dev/null for those it does not give."""
+    ends = Ends()
+    for name, descriptor in zip((_STDIN, _STDOUT, _STDERR), stdio, strict=True):
+        flags = os.O_RDONLY if name == _STDIN else os.O_WRONLY
+        ends.named[name] = os.dup(descriptor) if descriptor >= 0 else os.open(os.devnull, flags)
+    return ends
+
+
+def make_pipes(directory: str, *, stdin: bool) -> Ends:
+    """New named pipes in `directory`: the process's ends, and ours as `output:stdout`, `output:stderr`, `input`."""
+    ends = Ends()
+    for name in (_STDOUT, _STDERR):
+        os.mkfifo(f"{directory}/{name}", 0o600)
+        ends.named[name] = os.open(f"{directory}/{name}", os.O_RDWR)
+    ends.named |= open_outputs(directory).named
+    if stdin:
+        os.mkfifo(f"{directory}/{_STDIN}", 0o600)
+        both = os.open(f"{directory}/{_STDIN}", os.O_RDWR)
+        ends.named[_STDIN] = os.open(f"{directory}/{_STDIN}", os.O_RDONLY)
+        ends.named["input"] = open_input(directory)
+        os.close(both)
+    else:
+        ends.named[_STDIN] = os.open(os.devnull, os.O_RDONLY)
+    return ends
+
+
+def open_outputs(directory: str) -> Ends:
+    """Our ends of the output pipes in `directory`."""
+    ends = Ends()
+    for name in (_STDOUT, _STDERR):
+        ends.named[f"output:{name}"] = os.open(f"{directory}/{name}", os.O_RDONLY | os.O_NONBLOCK)
+    return ends
+
+
+def open_input(directory: str) -> int:
+    """Our end of the input pipe in `directory`; -1 where there is none, or nobody reads it any more."""
+    try:
+        descriptor = os.open(f"{directory}/{_STDIN}", os.O_WRONLY | os.O_NONBLOCK)
+    except OSError:
+        return -1
+    os.set_blocking(descriptor, True)
+    return descriptor
+
+
+class Attachment:
+    """Pipes between the spawner's copies of a process's output (`readers`) and one who is attached (`streams`)."""
+
+    def __init__(self, *, stdout: bool, stderr: bool) -> None:
+        self.readers = Ends()
+        read = {1: -1, 2: -1}
+        for stream, wanted in ((1, stdout), (2, stderr)):
+            if wanted:
+                read[stream], self.readers.named[f"reader:{stream}"] = os.pipe()
+        self._stdout, self._stderr = read[1], read[2]
+
+    def streams(self, stdin: int = -1, terminal: int = -1) -> Streams:
+        """What the attached one gets; `stdin` and `terminal` are duplicated."""
+        return Streams(_dup(stdin), self._stdout, self._stderr, _dup(terminal))
+
+    def abandon(self) -> None:
+        """Closes everything: nobody is attached after all."""
+        close_all([self._stdout, self._stderr, *self.readers.named.values()])
+
+
+def close_all(descriptors: Iterable[int]) -> None:
+    """Closes all that are open (not -1)."""
+    for descriptor in descriptors:
+        if descriptor >= 0:
+            os.close(descriptor)
+
+
+def _dup(descriptor: int) -> int:
+    return os.dup(descriptor) if descriptor >= 0 else -1
