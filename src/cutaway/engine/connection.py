@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 OUTPUT_CHUNK = 1 << 20
 
 
-class Caller(NamedTuple):
+class Credentials(NamedTuple):
     """Who is at the other end, as the kernel says (`SO_PEERCRED`, `unix(7)`)."""
 
     pid: int
@@ -59,7 +59,7 @@ class Connection:
         self._socket = peer
         self._descriptors: set[int] = set()
         self._sending = asyncio.Lock()
-        self.caller = Caller(*struct.unpack("3i", peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)))
+        self.credentials = Credentials(*struct.unpack("3i", peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)))
 
     async def __aenter__(self) -> Self:
         return self

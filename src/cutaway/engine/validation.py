@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _NAME = re.compile(r"/?[a-zA-Z0-9][a-zA-Z0-9_.-]+")
 MIN_MEMORY = 6 << 20
 """Bytes; below it no program starts. Docker's limit."""
-_LOG_OPTIONS = {"json-file": {"max-size", "max-file"}, "none": set[str]()}
+_LOG_OPTIONS = {"json-file": {"max-size", "max-file"}, "local": {"max-size", "max-file"}, "none": set[str]()}
 _MAX_CPUS = 8192
 """No kernel is built for more (`CONFIG_NR_CPUS`)."""
 _DEFAULT_NETWORKS = frozenset({"", "default", "bridge", "host", "none"})
@@ -110,7 +110,7 @@ def _check_mounts(config: Config, host_config: HostConfig) -> None:
 def _check_log_config(log_config: LogConfig) -> None:
     known = _LOG_OPTIONS.get(log_config.Type)
     if known is None:
-        raise ValueError(f"logging driver '{log_config.Type}' is unknown: it is json-file or none")
+        raise ValueError(f"logging driver '{log_config.Type}' is unknown: it is json-file, local or none")
     for name, value in log_config.Config.items():
         if name not in known:
             raise ValueError(f"unknown log opt '{name}' for {log_config.Type} log driver")

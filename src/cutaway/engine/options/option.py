@@ -41,7 +41,7 @@ def list_of(parse: Callable[[str], object], metavar: str = "list") -> Kind:
 
 class Option(NamedTuple):
     """`completes` names what a shell offers for the value: `"container"`, `"image"`, `"network"`, `"volume"`, `"file"`,
-    `"directory"`, or words between `|`."""
+    `"directory"`, or words between `|`. `alias` is an older name that works too and is not shown."""
 
     name: str
     kind: Kind
@@ -49,6 +49,7 @@ class Option(NamedTuple):
     short: str = ""
     default: str = ""
     completes: str = ""
+    alias: str = ""
 
     @property
     def flag(self) -> str:
@@ -80,7 +81,7 @@ def read(table: Iterable[Option], given: Mapping[str, object]) -> dict[str, Any]
 
     None is not given. Raises `InvalidArgument` for an unknown name or a wrong value.
     """
-    known = {option.name: option for option in table}
+    known = by_name(table)
     meant: dict[str, Any] = {}
     for name, value in given.items():
         option = known.get(name.replace("_", "-"))
@@ -89,6 +90,12 @@ def read(table: Iterable[Option], given: Mapping[str, object]) -> dict[str, Any]
         if value is not None:
             meant[option.name] = option.read(value)
     return meant
+
+
+def by_name(table: Iterable[Option]) -> dict[str, Option]:
+    """Options by their names and aliases."""
+    options = list(table)
+    return {option.alias: option for option in options if option.alias} | {option.name: option for option in options}
 
 
 def suggestion(word: str, known: Iterable[str], prefix: str = "") -> str:

@@ -1,0 +1,66 @@
+"""What a verb of the command line is: its names, its usage, its options, and the function that does it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from cutaway.cli.parser import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from cutaway.cli.parser import Parsed
+    from cutaway.cli.session import Session
+    from cutaway.engine.options import Option
+
+UNLIMITED = 1 << 30
+
+
+class Verb(NamedTuple):
+    """`paths`: the words that name it, the first one being what help calls it. `arguments`: how many it takes, at least
+    and at most. `do` returns the exit code, None for 0. `completes`: what its arguments are, as `Option.completes`."""
+
+    paths: tuple[str, ...]
+    usage: str
+    summary: str
+    do: Callable[[Session, Parsed], Awaitable[int | None]]
+    options: Sequence[Option] = ()
+    arguments: tuple[int, int] = (0, UNLIMITED)
+    completes: str = ""
+    interspersed: bool = True
+    failure_code: int = 1
+    """The exit code where the engine refuses; 125 for those whose other codes are a container's."""
+
+    @property
+    def name(self) -> str:
+        return self.paths[0]
+
+    def check_arguments(self, count: int) -> None:
+        """Raises `UsageError` for too few or too many, in Docker's words."""
+        least, most = self.arguments
+        if least <= count <= most:
+            return
+        wanted = f"exactly {least}" if least == most else f"at least {least}" if count < least else f"at most {most}"
+        name = f"'cutaway {self.name}'"
+        if most == 0:
+            raise UsageError(f"{name} accepts no arguments")
+        number = least if count < least else most
+        raise UsageError(f"{name} requires {wanted} argument{'s' if number != 1 else ''}")
+
+
+def verb(
+    *paths: str,
+    usage: str,
+    summary: str,
+    options: Sequence[Option] = (),
+    arguments: tuple[int, int] = (0, UNLIMITED),
+    completes: str = "",
+    interspersed: bool = True,
+    failure_code: int = 1,
+) -> Callable[[Callable[[Session, Parsed], Awaitable[int | None]]], Verb]:
+    """Makes a verb of the function that does it."""
+
+    def make(do: Callable[[Session, Parsed], Awaitable[int | None]]) -> Verb:
+        return Verb(paths, usage, summary, do, options, arguments, completes, interspersed, failure_code)
+
+    return make
