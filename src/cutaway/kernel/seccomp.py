@@ -303,7 +303,7 @@ def _read(name: str) -> bytes | None:
     """A kept program; None where there is none that can be trusted: ours alone to write, and whole."""
     try:
         file = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except FileNotFoundError:
+    except OSError:  # not there, or a link
         return None
     with open(file, "rb") as kept:
         status = os.fstat(file)
