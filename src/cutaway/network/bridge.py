@@ -27,8 +27,8 @@ LARGEST_MTU = 1500
 
 
 class Network(NamedTuple):
-    """`bridge` is its device's name, `subnet` as in "172.30.0.0/16", `gateway` the bridge's address; `internal`: no way in
-    or out; `mtu` in bytes."""
+    """`bridge` is its device's name, `subnet` as in "172.30.0.0/16", `gateway` the bridge's address, `mtu` in bytes;
+    `internal`: no way in or out."""
 
     bridge: str
     subnet: str
@@ -43,8 +43,8 @@ class Network(NamedTuple):
 
 
 class Endpoint(NamedTuple):
-    """A container's place on a network: `link` is the veth's name on the host, `interface` inside; with `is_default` what
-    is for elsewhere goes by this network."""
+    """A container's place on a network: `link` is the veth's name on the host, `interface` inside; `is_default`: by
+    this network goes what is for elsewhere."""
 
     network: Network
     link: str

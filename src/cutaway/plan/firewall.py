@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 
+from cutaway.kernel.netlink.namespace import network_namespace
 from cutaway.kernel.nftables.expressions import (
     DNAT,
     ESTABLISHED,
@@ -24,6 +25,7 @@ from cutaway.kernel.nftables.expressions import (
     ct_state,
     ct_status,
     daddr,
+    dnat,
     dnat_to,
     dport,
     drop,
@@ -57,6 +59,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from cutaway.kernel.netlink.wire import Message
+
+NAME_SERVER = "127.0.0.11"
+NAME_SERVER_PORT = 61053
+"""Beyond the ports that the kernel gives to sockets without one (`ip_local_port_range`)."""
+NAME_PROTOCOLS = ("udp", "tcp")
 
 BRIDGES = Set("bridges", (IFNAME,))
 INTERNAL = Set("internal", (IFNAME,))
@@ -255,6 +262,44 @@ def unmap_ports(operations: Iterable[MapPorts]) -> None:
             table = Table("ip", name)
             mine = {(_map_of(port), _key(port)) for port in ports if _is_mapped(nft, table, port)}
             nft.commit(*(table.delete_elements(group, [key]) for group, key in mine))
+
+
+class RedirectNames(Operation):
+    """Sends the container's questions for names, asked at 127.0.0.11, to the port where the engine answers, so that
+    port 53 stays free for the container's own use. It ends with the network namespace."""
+
+    netns: str
+
+    manual = "resolv.conf(5)"
+
+    def apply(self, context: Context) -> None:
+        table = Table("ip", "cutaway")
+        with network_namespace(context.descriptors["netns"]):
+            nft = NftablesSocket()
+        with nft:
+            nft.commit(
+                table.create(),
+                table.create_base_chain("output", "nat", NF_INET_LOCAL_OUT, NF_IP_PRI_NAT_DST),
+                table.flush_chain("output"),
+                *(table.add_rule("output", _redirect(protocol)) for protocol in NAME_PROTOCOLS),
+            )
+
+    def shell(self) -> str:
+        rules = [
+            f"\t\tip daddr {NAME_SERVER} {protocol} dport 53 dnat to {NAME_SERVER}:{NAME_SERVER_PORT}"
+            for protocol in NAME_PROTOCOLS
+        ]
+        chain = ["\tchain output {", "\t\ttype nat hook output priority -100;", *rules, "\t}"]
+        command = f"ip netns exec {self.netns} nft -f - <<'END'"
+        return "\n".join([command, "table ip cutaway {", *chain, "}", "END"])
+
+    def why(self) -> str:
+        return f"Lets the container ask {NAME_SERVER} for its neighbours by name."
+
+
+def _redirect(protocol: str) -> bytes:
+    asked = daddr.equals(NAME_SERVER) + l4proto.equals(protocol) + dport.equals(53)
+    return asked + dnat(NAME_SERVER, NAME_SERVER_PORT)
 
 
 class AllowForwarding(Operation):

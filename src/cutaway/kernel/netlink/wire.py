@@ -151,6 +151,16 @@ class NetlinkSocket:
         """From now on receives what the kernel tells this multicast group."""
         self._socket.setsockopt(SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, group)
 
+    def pending(self) -> Iterator[tuple[int, bytes]]:
+        """What has arrived and was not read yet, each message as (kind, body)."""
+        while True:
+            try:
+                datagram = self._socket.recv(_LARGEST_DATAGRAM, _socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                return
+            for _, kind, _, body in messages_in(datagram):
+                yield kind, body
+
     def _send(self, datagram: bytes) -> None:
         if len(datagram) > _SMALLEST_SEND_BUFFER:
             self._socket.setsockopt(_socket.SOL_SOCKET, SO_SNDBUFFORCE, 2 * len(datagram))

@@ -217,9 +217,17 @@ def among(fields: tuple[Field, ...], group: Set) -> bytes:
 
 def dnat_to(fields: tuple[Field, ...], ports: Set) -> bytes:
     """Sends the connection to the address and port that the map has for the fields; goes on where it has none."""
-    to_address, to_port = number(3, NFT_REG32_00), number(5, NFT_REG32_00 + 1)
-    rewrite = expression("nat", number(1, NFT_NAT_DNAT), number(2, _socket.AF_INET), to_address, to_port)
-    return _load_all(fields) + _look_up(ports, number(3, NFT_REG32_00)) + rewrite
+    return _load_all(fields) + _look_up(ports, number(3, NFT_REG32_00)) + _REWRITE
+
+
+def dnat(address: str, port: int) -> bytes:
+    """Sends the connection to an address and a port."""
+    values = IPV4_ADDR.pack(address), INET_SERVICE.pack(port)
+    loads = (
+        expression("immediate", number(1, NFT_REG32_00 + place), nest(2, attribute(NFTA_DATA_VALUE, value)))
+        for place, value in enumerate(values)
+    )
+    return b"".join(loads) + _REWRITE
 
 
 def verdict(code: int, chain: str = "") -> bytes:
@@ -240,6 +248,16 @@ drop = verdict(NF_DROP)
 masquerade = expression("masq")
 """The packet leaves with the address of the device it leaves by."""
 counter = expression("counter", attribute(1, bytes(8)), attribute(2, bytes(8)))
+
+
+_REWRITE = expression(
+    "nat",
+    number(1, NFT_NAT_DNAT),
+    number(2, _socket.AF_INET),
+    number(3, NFT_REG32_00),
+    number(5, NFT_REG32_00 + 1),
+)
+"""Rewrites the destination to the address and the port in the first two registers."""
 
 
 def _load_all(fields: tuple[Field, ...]) -> bytes:

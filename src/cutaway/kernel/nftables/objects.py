@@ -30,6 +30,8 @@ NFT_MSG_NEWSETELEM = 12
 NFT_MSG_GETSETELEM = 13
 NFT_MSG_DELSETELEM = 14
 
+CALLS = {number: name for name, number in list(globals().items()) if name.startswith(("NFT_MSG_NEW", "NFT_MSG_DEL"))}
+
 NF_INET_PRE_ROUTING = 0
 NF_INET_LOCAL_IN = 1
 NF_INET_FORWARD = 2
@@ -47,6 +49,7 @@ _BITS_OF_A_TYPE = 6
 _LONGEST_COMMENT = 128
 
 FAMILIES = {"inet": 1, "ip": 2, "arp": 3, "netdev": 5, "bridge": 7, "ip6": 10}
+FAMILY_NAMES = {number: name for name, number in FAMILIES.items()}
 
 
 class Set:

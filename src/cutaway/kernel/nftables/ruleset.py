@@ -9,7 +9,7 @@ import errno
 
 from cutaway.kernel.netlink.wire import NETLINK_NETFILTER, Message, NetlinkSocket, attributes_in, nest, text
 from cutaway.kernel.nftables.expressions import NFTA_DATA_VALUE, NFTA_LIST_ELEM, string
-from cutaway.kernel.nftables.objects import NFNL_SUBSYS_NFTABLES, Set, Table, pack_element, unpack
+from cutaway.kernel.nftables.objects import CALLS, FAMILY_NAMES, NFNL_SUBSYS_NFTABLES, Set, Table, pack_element, unpack
 from cutaway.kernel.syscalls import KernelError
 
 TYPE_CHECKING = False
@@ -51,6 +51,16 @@ class Rule:
         self.comment = _comment_in(found.get(7, b""))
 
 
+class Change:
+    """What somebody did to a table: `call` as in "NFT_MSG_NEWCHAIN", `family`, the name of the `table`."""
+
+    __slots__ = ("call", "family", "table")
+
+    def __init__(self, call: str, body: bytes) -> None:
+        self.call, self.family = call, FAMILY_NAMES.get(body[0], "")
+        self.table = text(dict(attributes_in(body, _HEADER))[1])
+
+
 class NftablesSocket(NetlinkSocket):
     """A socket to the ruleset of the network namespace it was opened in."""
 
@@ -63,6 +73,13 @@ class NftablesSocket(NetlinkSocket):
         end = Message("NFNL_MSG_BATCH_END", NFNL_MSG_BATCH_END, NFNETLINK_V0_NFTABLES, subject="nftables")
         if requests:
             self.transact(begin, *requests, end)
+
+    def changes(self) -> list[Change]:
+        """What was done to tables, chains, rules and sets since, once the socket has joined `NFNLGRP_NFTABLES`.
+
+        Raises `OSError` (ENOBUFS) where more was done than the socket can hold.
+        """
+        return [Change(CALLS[kind & 0xFF], body) for kind, body in self.pending() if kind & 0xFF in CALLS]
 
     def tables(self, family: str) -> list[str]:
         """The names of a family's tables."""
