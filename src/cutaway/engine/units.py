@@ -8,7 +8,7 @@ import re
 _DECIMAL = ("B", "kB", "MB", "GB", "TB", "PB", "EB")
 _BINARY = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 _MOMENT = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d)")
-_MINUTE, _HOUR, _DAY = 60, 3600, 86400
+_MINUTE, _HOUR = 60, 3600
 
 
 def size(count: int | float, digits: int = 3) -> str:
@@ -45,19 +45,14 @@ def duration(seconds: float) -> str:
     hours = int(seconds / _HOUR + 0.5)
     if hours == 1:
         return "About an hour"
-    return f"{hours} hours" if hours < 48 else _longer(seconds / _HOUR)
+    return f"{hours} hours" if hours < 48 else _days(hours)
 
 
-def _longer(hours: float) -> str:
-    whole = int(hours)
-    for limit, length, name in (
-        (24 * 7 * 2, 24, "days"),
-        (24 * 30 * 2, 24 * 7, "weeks"),
-        (24 * 365 * 2, 24 * 30, "months"),
-    ):
-        if whole < limit:
-            return f"{whole // length} {name}"
-    return f"{whole // (24 * 365)} years"
+def _days(hours: int) -> str:
+    for limit, length, name in ((14, 1, "days"), (60, 7, "weeks"), (730, 30, "months")):
+        if hours < limit * 24:
+            return f"{hours // (24 * length)} {name}"
+    return f"{hours // (24 * 365)} years"
 
 
 def seconds_of(moment: str) -> float:
@@ -70,6 +65,18 @@ def seconds_of(moment: str) -> float:
     zone = "+00:00" if match[3] == "Z" else match[3]
     whole = datetime.datetime.fromisoformat(match[1] + zone).timestamp()
     return whole + (float(f"0.{match[2]}") if match[2] else 0.0)
+
+
+def parse_moment(text: str) -> float:
+    """A date, with or without a time and a zone (else the host's), in seconds since 1970. Raises `ValueError`."""
+    try:
+        return seconds_of(text)
+    except ValueError:
+        pass
+    try:
+        return datetime.datetime.fromisoformat(text).timestamp()
+    except ValueError:
+        raise ValueError(f"'{text}' is neither a date, nor seconds since 1970, nor a duration such as 10m") from None
 
 
 def ago(moment: str, now: float) -> str:
