@@ -7,6 +7,7 @@ through in pieces, and every number is checked.
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Iterable, Iterator
 
@@ -25,6 +26,8 @@ _WITHOUT_CONTENTS = (LINK, SYMLINK, CHARACTER, BLOCK_DEVICE, DIRECTORY, FIFO)
 
 _HEADER = struct.Struct("100s8s8s8s12s12s8sc100s8s32s32s8s8s155s12x")
 _CHECKSUM = slice(148, 156)
+_SIZE_LARGEST = 1 << 62  # bytes; what file offsets can express, with room to add
+_FILE_CHUNK = 64 << 10
 _XATTR = b"SCHILY.xattr."
 _NUL_BLOCK = bytes(BLOCK)
 
@@ -55,6 +58,11 @@ class Stream:
         taken, self._left = bytes(self._left[:size]), self._left[size:]
         return taken
 
+    def skip(self, size: int) -> None:
+        """Goes on behind the next `size` bytes."""
+        for _ in self.pieces(size):
+            pass
+
     def drain(self) -> None:
         """Reads what is left, so that a digest over the stream covers all of it."""
         while self._next():
@@ -67,6 +75,30 @@ class Stream:
                 return True
         self._left = memoryview(b"")
         return False
+
+
+class FileStream(Stream):
+    """The bytes of a file from where it stands, of which long stretches can be skipped without being read."""
+
+    def __init__(self, file: int) -> None:
+        self._file, self._offset = file, os.lseek(file, 0, os.SEEK_CUR)
+        super().__init__(self._read())
+
+    def _read(self) -> Iterator[bytes]:
+        while chunk := os.pread(self._file, _FILE_CHUNK, self._offset):
+            self._offset += len(chunk)
+            yield chunk
+
+    @property
+    def position(self) -> int:
+        """The offset in the file of the byte that comes next."""
+        return self._offset - len(self._left)
+
+    def skip(self, size: int) -> None:
+        if size > len(self._left):
+            self._offset, self._left = self.position + size, memoryview(b"")
+        else:
+            self._left = self._left[size:]
 
 
 class Entry:
@@ -88,8 +120,8 @@ class Entry:
 class Reader:
     """The members of a tar archive in order: iterate, and read each one's `contents` before going on, or not at all."""
 
-    def __init__(self, chunks: Iterable[bytes]) -> None:
-        self.stream = Stream(chunks)
+    def __init__(self, stream: Stream) -> None:
+        self.stream = stream
         self._globals: dict[bytes, bytes] = {}
         self._stored = 0  # bytes of the current member that are still in the stream
         self._padding = 0
@@ -107,8 +139,7 @@ class Reader:
 
     def skip(self) -> None:
         """Goes on to the next member's header."""
-        for _ in self.stream.pieces(self._stored + self._padding):
-            pass
+        self.stream.skip(self._stored + self._padding)
         self._stored = self._padding = 0
 
     def _next_entry(self) -> Entry | None:
@@ -141,6 +172,8 @@ class Reader:
         return block
 
     def _expect(self, entry: Entry) -> None:
+        if not 0 <= entry.size <= _SIZE_LARGEST:
+            raise BrokenArchive(f"{shown(entry.name)} has an impossible size: {entry.size}")
         size = 0 if entry.kind in _WITHOUT_CONTENTS else entry.size
         self._stored, self._padding = size, -size % BLOCK
 
@@ -214,8 +247,6 @@ def _entry(block: bytes) -> Entry:
     entry.linkname = linkname.partition(b"\0")[0]
     entry.mode, entry.uid, entry.gid = _number(mode) & 0o7777, _number(uid), _number(gid)
     entry.size, entry.mtime = _number(size), _number(mtime) * 1_000_000_000
-    if entry.size < 0:
-        raise BrokenArchive(f"{shown(name)} has a negative size")
     if kind in (CHARACTER, BLOCK_DEVICE):
         entry.device = (_number(major), _number(minor))
     return entry

@@ -32,8 +32,8 @@ from cutaway.image.tarstream import (
     shown,
 )
 from cutaway.kernel.openat2 import make_directories, open_in_root
+from cutaway.kernel.overlay import OPAQUE, is_whiteout
 
-OPAQUE = "trusted.overlay.opaque"
 _WHITEOUT = b".wh."
 _AUFS = b".wh..wh."
 _OPAQUE_WHITEOUT = b".wh..wh..opq"
@@ -47,27 +47,33 @@ _UNSUPPORTED = (errno.EOPNOTSUPP, errno.EPERM)  # user.* on a link or device; at
 
 
 class Unpacker:
-    """Makes the entries of one archive below the directory `root` (a descriptor, which stays the caller's).
+    """Makes the entries of one archive inside the directory `root` (a descriptor, which stays the caller's).
 
+    `below`: the directory in there that the archive's names count from; links still lead to where `root` is `/`.
     `layer`: whiteouts are translated for overlayfs. `owner`: (uid, gid) of everything, instead of the archive's.
     `keep_kind`: refuse to replace a directory by something else, or the reverse, as `docker cp` does.
-    While it is open the process's umask is 0. `size` counts the bytes of regular files, `entries` the members.
+    `size` counts the bytes of regular files, `entries` the members.
     """
 
     def __init__(
-        self, root: int, *, layer: bool = False, owner: tuple[int, int] | None = None, keep_kind: bool = False
+        self,
+        root: int,
+        below: str = "",
+        *,
+        layer: bool = False,
+        owner: tuple[int, int] | None = None,
+        keep_kind: bool = False,
     ) -> None:
-        self._root, self._layer, self._owner, self._keep_kind = root, layer, owner, keep_kind
+        self._root, self._below = root, _parts(os.fsencode(below))
+        self._layer, self._owner, self._keep_kind = layer, owner, keep_kind
         self._open: dict[bytes, int] = {}  # the parents used last, the latest at the end
         self._directories: dict[bytes, Entry] = {}
         self.size = self.entries = 0
 
     def __enter__(self) -> Unpacker:
-        self._umask = os.umask(0)
         return self
 
     def __exit__(self, *_: object) -> None:
-        os.umask(self._umask)
         self._forget_parents()
 
     def unpack(self, reader: Reader) -> None:
@@ -86,9 +92,9 @@ class Unpacker:
         self.entries += 1
         self.size += entry.size if entry.kind == REGULAR else 0
         self._check_owner(entry)
-        parts = _parts(entry.name)
-        if not parts:
-            self._directories[b""] = entry
+        parts = self._below + _parts(entry.name)
+        if len(parts) == len(self._below):
+            self._directories[b"/".join(parts)] = entry
             return
         path, name = b"/".join(parts[:-1]), parts[-1]
         if self._layer and name.startswith(_WHITEOUT):
@@ -145,8 +151,8 @@ class Unpacker:
             _special(self._parent(path), name, entry)
 
     def _link(self, path: bytes, name: bytes, entry: Entry) -> None:
-        target = _parts(entry.linkname)
-        if not target:
+        target = self._below + _parts(entry.linkname)
+        if len(target) == len(self._below):
             raise BrokenArchive(f"{shown(entry.name)} is a hard link to no file")
         beside, parent = self._parent(b"/".join(target[:-1])), self._parent(path)
         try:
@@ -164,7 +170,7 @@ class Unpacker:
                 return
             self._clear(path, name, for_directory=True)
             os.mkdir(name, 0o700, dir_fd=self._parent(path))
-            if self._layer and _is_whiteout(there):  # what the layers below have there stays hidden
+            if self._layer and is_whiteout(there):  # what the layers below have there stays hidden
                 _make_opaque(self._parent(path), name)
 
     def _clear(self, path: bytes, name: bytes, for_directory: bool) -> None:
@@ -244,13 +250,24 @@ def _special(parent: int, name: bytes, entry: Entry) -> None:
     if entry.kind == SYMLINK:
         os.symlink(entry.linkname, name, dir_fd=parent)
     elif entry.kind in _NODES:
-        os.mknod(name, entry.mode | _NODES[entry.kind], os.makedev(*entry.device), dir_fd=parent)
+        os.mknod(name, _NODES[entry.kind], os.makedev(*entry.device), dir_fd=parent)
     else:
         raise BrokenArchive(f"{shown(entry.name)} is of a kind that is not known: {entry.kind!r}")
     os.chown(name, entry.uid, entry.gid, dir_fd=parent, follow_symlinks=False)
+    if entry.kind != SYMLINK:
+        _set_mode(parent, name, entry.mode)
     for xattr, value in entry.xattrs.items():
         _set_xattr(b"/proc/self/fd/%d/%s" % (parent, name), xattr, value)
     os.utime(name, ns=_times(entry), dir_fd=parent, follow_symlinks=False)
+
+
+def _set_mode(parent: int, name: bytes, mode: int) -> None:
+    """Of a node, which must not be opened and, should a container have put a link there, not be followed either."""
+    node = os.open(name, os.O_PATH | os.O_NOFOLLOW, dir_fd=parent)
+    try:
+        os.chmod(f"/proc/self/fd/{node}", mode)
+    finally:
+        os.close(node)
 
 
 def _finish(file: int, entry: Entry) -> None:
@@ -276,10 +293,6 @@ def _set_xattr(file: int | bytes, xattr: bytes, value: bytes) -> None:
 def _times(entry: Entry) -> tuple[int, int]:
     mtime = min(max(entry.mtime, 0), _LATEST)
     return mtime, mtime
-
-
-def _is_whiteout(status: os.stat_result) -> bool:
-    return stat.S_ISCHR(status.st_mode) and status.st_rdev == 0
 
 
 def _make_opaque(parent: int, name: bytes) -> None:
