@@ -1,0 +1,115 @@
+"""What a container changed: its upper directory against the layers below, as `docker diff` lists it.
+
+overlayfs keeps in the upper directory whatever was written, a character device 0/0 for what was deleted, and marks a
+directory `opaque` that hides all below it (kernel documentation, `filesystems/overlayfs`). A directory that is there
+only because something in it changed counts as changed, as in Docker.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Sequence
+
+from cutaway.kernel.openat2 import open_in_root
+from cutaway.kernel.overlay import OPAQUE, is_whiteout
+
+CHANGED, ADDED, DELETED = "C", "A", "D"
+
+Change = tuple[str, str]
+"""The kind of change and the absolute path, as the container sees it."""
+
+
+def changes(upper: int, lowers: Sequence[int]) -> list[Change]:
+    """The changes, sorted by path. `upper` and `lowers` (topmost first) are descriptors of directories."""
+    found: dict[bytes, str] = {}
+    waiting = [(b"", list(lowers))]
+    while waiting:
+        path, below = waiting.pop()
+        for name in _names(upper, path):
+            child = os.path.join(path, name)
+            kind, beneath = _change(upper, child, below)
+            if kind:
+                found[child] = kind
+            if beneath is not None:
+                waiting.append((child, beneath))
+                found |= dict.fromkeys(_hidden(upper, child, below), DELETED)
+    for path in list(found):
+        _mark_parents(found, path)
+    return [(kind, "/" + os.fsdecode(path)) for path, kind in sorted(found.items())]
+
+
+def _change(upper: int, path: bytes, below: list[int]) -> tuple[str, list[int] | None]:
+    """What happened to a path, if anything, and, for a directory to look into, the lowers it is merged with."""
+    try:
+        new = os.lstat(path, dir_fd=upper)
+    except FileNotFoundError:
+        return "", None  # the container runs on
+    old, beneath = _merged(below, path)
+    if is_whiteout(new):
+        return (DELETED if old else ""), None
+    if not stat.S_ISDIR(new.st_mode):
+        return (CHANGED if old else ADDED), None
+    if old is None:
+        return ADDED, []
+    opaque = _is_opaque(upper, path)
+    return (CHANGED if opaque or _differs(old, new) else ""), ([] if opaque else beneath)
+
+
+def _merged(below: list[int], path: bytes) -> tuple[os.stat_result | None, list[int]]:
+    """What the lowers show at `path` in a directory they share, and those that have a directory there, merged."""
+    shown: os.stat_result | None = None
+    merged: list[int] = []
+    for lower in below:
+        try:
+            found = os.lstat(path, dir_fd=lower)
+        except FileNotFoundError:
+            continue
+        if is_whiteout(found):
+            break
+        shown = shown or found
+        if not stat.S_ISDIR(found.st_mode):
+            break
+        merged.append(lower)
+        if _is_opaque(lower, path):
+            break
+    return shown, merged
+
+
+def _hidden(upper: int, path: bytes, below: list[int]) -> set[bytes]:
+    """What an opaque directory hides of the lowers and has nothing of its own for."""
+    if not _is_opaque(upper, path):
+        return set()
+    _, beneath = _merged(below, path)
+    names = {name for lower in beneath for name in _names(lower, path)} - set(_names(upper, path))
+    children = (os.path.join(path, name) for name in names)
+    return {child for child in children if _merged(beneath, child)[0]}
+
+
+def _mark_parents(found: dict[bytes, str], path: bytes) -> None:
+    parent = os.path.dirname(path)
+    while parent and parent not in found:
+        found[parent] = CHANGED
+        parent = os.path.dirname(parent)
+
+
+def _names(root: int, path: bytes) -> list[bytes]:
+    try:
+        directory = open_in_root(root, path or b".", os.O_RDONLY | os.O_DIRECTORY)
+    except FileNotFoundError:
+        return []
+    try:
+        return [os.fsencode(name) for name in os.listdir(directory)]
+    finally:
+        os.close(directory)
+
+
+def _is_opaque(root: int, path: bytes) -> bool:
+    try:
+        return os.getxattr(b"/proc/self/fd/%d/%s" % (root, path), OPAQUE, follow_symlinks=False) == b"y"
+    except OSError:
+        return False  # it has no such attribute
+
+
+def _differs(old: os.stat_result, new: os.stat_result) -> bool:
+    return any(getattr(old, field) != getattr(new, field) for field in ("st_mode", "st_uid", "st_gid", "st_mtime_ns"))
