@@ -47,3 +47,8 @@ class ImageConflict(ImageError):
 
 class BrokenArchive(ImageError):
     """What was given cannot be taken in; the store is as it was before."""
+
+
+def by_name(kind: str, sentence: str) -> ImageError:
+    """The error of the class called `kind`, which another process reports; an `ImageError` where it is none of ours."""
+    return {"InvalidReference": InvalidReference, "BrokenArchive": BrokenArchive}.get(kind, ImageError)(sentence)

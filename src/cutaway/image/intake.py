@@ -19,7 +19,7 @@ import msgspec
 
 from cutaway.image.compression import GZIP, NONE, ZSTD, inflated, peek, recognised
 from cutaway.image.errors import BrokenArchive
-from cutaway.image.tarstream import Reader
+from cutaway.image.tarstream import Reader, Stream
 from cutaway.image.unpack import Unpacker
 
 MEDIA_TYPES = {
@@ -91,7 +91,7 @@ def _unpack(chunks: Iterable[bytes], path: str) -> Unpacker:
     root = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         with Unpacker(root, layer=True) as unpacker:
-            reader = Reader(chunks)
+            reader = Reader(Stream(chunks))
             unpacker.unpack(reader)
             reader.stream.drain()
             return unpacker

@@ -9,51 +9,132 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import msgspec
 
-from cutaway.image import intake, trees
-from cutaway.image.compression import PIECE
-from cutaway.image.errors import BrokenArchive, ImageError
+from cutaway.image import archive, diff, formats, intake, sources, trees
+from cutaway.image.errors import BrokenArchive, ImageError, by_name
+from cutaway.image.formats import Described, Layer
+from cutaway.image.intake import StagedLayer
+from cutaway.image.offload import processors
+from cutaway.image.sources import Source
+from cutaway.kernel.mounts import clone_tree
 from cutaway.kernel.prctl import set_parent_death_signal
 from cutaway.kernel.syscalls import libc
 
 _STEP = 4 << 20  # bytes between two reports of progress
+_BATCH = 1000  # changes in one line
 
 
 def main() -> None:
     """Does the job that the command line names and reports on standard output."""
     set_parent_death_signal(signal.SIGKILL)
     job = msgspec.json.decode(sys.argv[1])
-    try:
-        report(result=_JOBS[job.pop("do")](**job))
-    except (ImageError, OSError) as error:
-        report(error=_sentence(error), kind=type(error).__name__)
-    except Exception as error:
-        traceback.print_exc()
-        report(error=f"cannot work on the image: {error!r}", kind=ImageError.__name__)
-    sys.stdout.flush()
+    _report(_attempt(lambda: _JOBS[job.pop("do")](**job)))
     os._exit(0)  # threads may still wait for input that nobody wants
 
 
-def report(**message: Any) -> None:
-    """One line to the engine, in one write."""
-    os.write(1, msgspec.json.encode(message) + b"\n")
+def _attempt(work: Callable[[], Any]) -> dict[str, Any]:
+    try:
+        return {"result": work()}
+    except (ImageError, OSError) as error:
+        return {"error": _sentence(error), "kind": type(error).__name__}
+    except Exception as error:
+        traceback.print_exc()
+        return {"error": f"cannot work on the image: {error!r}", "kind": ImageError.__name__}
 
 
 def _sentence(error: Exception) -> str:
-    return f"{error.strerror}: {error.filename}" if isinstance(error, OSError) and error.filename else str(error)
+    return f"{error.strerror}: {error.filename}" if type(error) is OSError and error.filename else str(error)
 
 
-def import_tar(staging: str) -> intake.StagedLayer:
-    """Takes the tar archive on standard input in as the layer `0`."""
-    layer = intake.take_in(_chunks(0), staging, "0", progress=_reporter("0"))
+def _report(message: dict[str, Any]) -> None:
+    """One line to the engine."""
+    line = memoryview(msgspec.json.encode(message) + b"\n")
+    while line:
+        line = line[os.write(1, line) :]
+
+
+def import_(source: int, staging: str) -> StagedLayer:
+    """Takes in, as one layer, the tar archive or the directory that `source` gives."""
+    layer = intake.take_in(_tar_stream(source), staging, "layer", progress=_reporter("", 0))
     if not layer.entries:
         raise BrokenArchive("the archive holds no files")
     _sync(staging)
     return layer
+
+
+def _tar_stream(source: int) -> Iterator[bytes]:
+    return archive.packed(source, "/", ".") if sources.is_directory(source) else sources.pieces(source)
+
+
+def load(source: int, staging: str, layers: str) -> dict[str, Any]:
+    """Takes in the image archive that `source` gives: the layers that are not in the directory `layers`, beside each
+    other, and the configurations, as files in `staging`."""
+    files = sources.opened(source, staging)
+    images = formats.described(files)
+    wanted = {layer.diff_id: layer for image in images for layer in image.layers if not _is_in(layers, layer)}
+    staged = list(_take_in_all(files, wanted.values(), staging))
+    _sync(staging)
+    return {"images": [_written(image, staging, number) for number, image in enumerate(images)], "layers": staged}
+
+
+def _is_in(layers: str, layer: Layer) -> bool:
+    return os.path.isdir(os.path.join(layers, layer.diff_id.removeprefix("sha256:")))
+
+
+def _written(image: Described, staging: str, number: int) -> dict[str, Any]:
+    path = os.path.join(staging, f"{number}.config")
+    with open(path, "xb") as file:
+        file.write(image.document)
+    return {"config": path, "tags": image.tags}
+
+
+def _take_in_all(files: Source, layers: Iterable[Layer], staging: str) -> Iterator[StagedLayer]:
+    """Takes each layer in in a process of its own, as many at once as there are processors, the largest first."""
+    waiting = sorted(layers, key=lambda layer: files.size(layer.file))
+    running: dict[int, Layer] = {}
+    try:
+        while waiting or running:
+            while waiting and len(running) < processors():
+                layer = waiting.pop()
+                running[_fork(files, layer, staging)] = layer
+            pid, _ = os.wait()
+            yield _outcome(running.pop(pid), staging)
+    finally:
+        for pid in running:
+            os.kill(pid, signal.SIGKILL)
+
+
+def _fork(files: Source, layer: Layer, staging: str) -> int:
+    pid = os.fork()
+    if pid:
+        return pid
+    set_parent_death_signal(signal.SIGKILL)
+    name = _name(layer)
+    progress = _reporter(layer.diff_id, files.size(layer.file))
+    expected = (layer.digest, layer.diff_id)
+    outcome = _attempt(lambda: intake.take_in(files.chunks(layer.file), staging, name, expected, progress))
+    with open(os.path.join(staging, name + ".outcome"), "xb") as file:
+        file.write(msgspec.json.encode(outcome))
+    os._exit(0)
+
+
+def _outcome(layer: Layer, staging: str) -> StagedLayer:
+    try:
+        with open(os.path.join(staging, _name(layer) + ".outcome"), "rb") as file:
+            outcome = msgspec.json.decode(file.read())
+    except (FileNotFoundError, msgspec.MsgspecError):
+        raise ImageError(f"the process that unpacked layer {layer.diff_id} was killed, or the disk is full") from None
+    if "error" in outcome:
+        raise by_name(outcome["kind"], f"layer {layer.diff_id}: {outcome['error']}")
+    return msgspec.convert(outcome["result"], StagedLayer)
+
+
+def _name(layer: Layer) -> str:
+    return layer.diff_id.removeprefix("sha256:")
 
 
 def remove(directory: str, names: list[str]) -> None:
@@ -63,19 +144,34 @@ def remove(directory: str, names: list[str]) -> None:
         trees.remove(parent, name)
 
 
-def _chunks(source: int) -> Iterator[bytes]:
-    while chunk := os.read(source, PIECE):
-        yield chunk
+def changes(upper: str, lowers: list[str]) -> None:
+    """Reports what the directory `upper` changes of `lowers`; of `/`, say, only what is on that file system itself."""
+    found = diff.changes(clone_tree(upper), [clone_tree(lower) for lower in lowers])
+    for at in range(0, len(found), _BATCH):
+        _report({"progress": found[at : at + _BATCH]})
 
 
-def _reporter(layer: str) -> Callable[[int], None]:
+def pack(root: int, path: str, name: str, target: int) -> None:
+    """Writes the tar stream of `path` inside `root` to the descriptor `target`."""
+    for chunk in archive.packed(root, path, name):
+        left = memoryview(chunk)
+        while left:
+            left = left[os.write(target, left) :]
+
+
+def unpack(root: int, path: str, source: int, owner: tuple[int, int] | None, keep_kind: bool) -> None:
+    """Makes the files of the tar stream from `source` in `path` inside `root`."""
+    archive.unpack(root, path, sources.pieces(source), owner, keep_kind)
+
+
+def _reporter(layer: str, total: int) -> Callable[[int], None]:
     reported = 0
 
     def progress(done: int) -> None:
         nonlocal reported
         if done - reported >= _STEP:
             reported = done
-            report(progress={"layer": layer, "done": done})
+            _report({"progress": {"layer": layer, "done": done, "total": total}})
 
     return progress
 
@@ -84,8 +180,15 @@ def _sync(directory: str) -> None:
     """Waits until all that was written is on the disk: the database must not name what a power cut can take away."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     if libc.syncfs(descriptor) != 0:
-        raise ImageError("cannot write the layer to the disk; is it full or failing?")
+        raise ImageError("cannot write the layers to the disk; is it full or failing?")
     os.close(descriptor)
 
 
-_JOBS: dict[str, Callable[..., Any]] = {"import": import_tar, "remove": remove}
+_JOBS: dict[str, Callable[..., Any]] = {
+    "import": import_,
+    "load": load,
+    "remove": remove,
+    "changes": changes,
+    "pack": pack,
+    "unpack": unpack,
+}
