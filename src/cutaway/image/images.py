@@ -13,15 +13,38 @@ from typing import Any
 
 import msgspec
 
-from cutaway.image import config, host, instructions, offload, references
+from cutaway.image import config, diff, host, instructions, offload, references
 from cutaway.image.errors import AmbiguousImage, ImageConflict, InvalidReference, NoSuchImage
 from cutaway.image.inspect import inspected
 from cutaway.image.intake import StagedLayer
-from cutaway.image.references import Reference, digest_in
+from cutaway.image.references import Reference, digest_in, short_id
 from cutaway.image.store import Image, Listed, Store
+
+
+def _silent(_: object) -> None:
+    """Progress that nobody watches."""
+
 
 Users = Callable[[str], Iterable[tuple[str, bool]]]
 """Of an image ID: the containers made from it, each as (container ID, whether it runs)."""
+
+
+class Loaded(msgspec.Struct, frozen=True):
+    """An image that `load` took in, its names as people write them, and the IDs that names among them had before."""
+
+    id: str
+    tags: list[str]
+    displaced: dict[str, str]
+
+
+class _Member(msgspec.Struct):
+    config: str
+    tags: list[str]
+
+
+class _Archive(msgspec.Struct):
+    images: list[_Member]
+    layers: list[StagedLayer]
 
 
 class Images:
@@ -33,8 +56,9 @@ class Images:
         self._found: dict[str, Image] = {}
 
     async def sweep(self) -> None:
-        """Removes what a crash left behind; to be awaited once, at leisure, after the start."""
+        """Removes what a crash left behind; to be awaited once, at leisure, when the containers are known."""
         await self._remove_files(self._leftovers)
+        await self.release()
 
     def resolve(self, name: str) -> Image:
         """The image that a reference, an ID or the beginning of an ID means, as Docker decides it.
@@ -106,7 +130,7 @@ class Images:
         reference: str = "",
         changes: Sequence[str] = (),
         message: str = "",
-        progress: offload.Progress = lambda _: None,
+        progress: offload.Progress = _silent,
     ) -> Image:
         """Makes an image of the tar archive, however compressed, that the descriptor `source` gives.
 
@@ -115,14 +139,101 @@ class Images:
         tags = [_tag(reference)] if reference else []
         run = instructions.applied(changes)
         async with self._staging() as staging:
-            answer = await offload.run({"do": "import", "staging": staging}, source, progress=progress)
+            answer = await offload.run({"do": "import", "source": source, "staging": staging}, [source], progress)
             layer = msgspec.convert(answer, StagedLayer)
             document = config.encode(config.imported(run, layer.diff_id, message))
-            return self._added(self._store.add(document, staging, [layer], tags))
-
-    def _added(self, identifier: str) -> Image:
+            self._store.add([(document, tags)], staging, [layer])
         self._found.clear()
-        return self.by_id(identifier)
+        return self.by_id(config.image_id(document))
+
+    async def load(self, source: int, progress: offload.Progress = _silent) -> list[Loaded]:
+        """Takes in the images of an archive: Docker's or an OCI layout, compressed or not, or an OCI layout directory.
+
+        `source` is its descriptor. `progress` gets mappings of `layer` (diff ID), `done` and `total` (bytes). Raises
+        `ImageError`; then the store is as it was.
+        """
+        async with self._staging() as staging:
+            job = {"do": "load", "source": source, "staging": staging, "layers": self._store.layers}
+            answer = msgspec.convert(await offload.run(job, [source], progress), _Archive)
+            images = [(_content(image.config), [_tag(tag) for tag in image.tags]) for image in answer.images]
+            loaded = [self._loaded(document, tags) for document, tags in images]
+            self._store.add(images, staging, answer.layers)
+        self._found.clear()
+        return loaded
+
+    def _loaded(self, document: bytes, tags: list[str]) -> Loaded:
+        identifier = config.image_id(document)
+        owners = {references.parse(tag).familiar: self._store.tagged(tag) for tag in tags}
+        displaced = {tag: owner for tag, owner in owners.items() if owner not in ("", identifier)}
+        return Loaded(identifier, list(owners), displaced)
+
+    async def remove(self, name: str, *, force: bool = False) -> list[dict[str, str]]:
+        """Takes a name from an image; with its last name, or by its ID, the image itself.
+
+        Returns what was done in the words of Docker's API: `{"Untagged": …}`, `{"Deleted": …}`. Raises `ImageConflict`
+        where Docker refuses, and what `resolve` raises.
+        """
+        image = self._in_store(name)
+        users, tags = list(self._users(image.id)), self._store.tags(image.id)
+        by_id = image.id.removeprefix("sha256:").startswith(name.removeprefix("sha256:"))
+        if by_id:
+            _check_removal_by_id(image.id, tags, users, force)
+        else:
+            _check_removal_by_name(name, image.id, tags, users, force)
+        dropped = tags if by_id else [_tag(name)]
+        for tag in dropped:
+            self._store.drop_tag(tag)
+        self._found.clear()
+        untagged = [{"Untagged": references.parse(tag).familiar} for tag in dropped]
+        if not by_id and (len(tags) > 1 or any(running for _, running in users)):
+            return untagged
+        return untagged + await self._delete(image, in_use=bool(users))
+
+    async def _delete(self, image: Image, *, in_use: bool) -> list[dict[str, str]]:
+        freed = self._store.remove(image.id, in_use=in_use)
+        await self._remove_files(freed.names)
+        diff_ids = image.config.diff_ids
+        layers = [
+            chain for chain, diff in zip(config.chain_ids(diff_ids), diff_ids, strict=True) if diff in freed.diff_ids
+        ]
+        return [{"Deleted": identifier} for identifier in (image.id, *reversed(layers))]
+
+    async def release(self) -> None:
+        """Deletes the images that were removed while containers stood on them and that no container needs any more.
+
+        The engine awaits this after it has removed containers.
+        """
+        for identifier in self._store.held():
+            if not list(self._users(identifier)):
+                await self._delete(self.by_id(identifier), in_use=False)
+
+    async def changes(self, upper_dir: str, lower_dirs: Sequence[str]) -> list[diff.Change]:
+        """What a container changed, as (`C`, `A` or `D`, path), sorted by path; `lower_dirs` from the topmost."""
+        found: list[diff.Change] = []
+
+        def collect(batch: Any) -> None:
+            found.extend(msgspec.convert(batch, list[diff.Change]))
+
+        await offload.run({"do": "changes", "upper": upper_dir, "lowers": lower_dirs}, progress=collect)
+        return found
+
+    async def pack(self, root: int, path: str, name: str, target: int) -> None:
+        """Writes the tar stream of `path` inside the directory `root` to `target` (descriptors): `archive.packed`.
+
+        Raises `ImageError`, also where nothing is at the path.
+        """
+        job = {"do": "pack", "root": root, "path": path, "name": name, "target": target}
+        await offload.run(job, [root, target])
+
+    async def unpack(
+        self, root: int, path: str, source: int, owner: tuple[int, int] | None = None, keep_kind: bool = False
+    ) -> None:
+        """Makes the files of the tar stream from `source` in `path` inside the directory `root`: `archive.unpack`.
+
+        Raises `ImageError`, also where no directory is at the path.
+        """
+        job = {"do": "unpack", "root": root, "path": path, "source": source, "owner": owner, "keep_kind": keep_kind}
+        await offload.run(job, [root, source])
 
     @asynccontextmanager
     async def _staging(self) -> AsyncIterator[str]:
@@ -151,3 +262,32 @@ def _tag(reference: str) -> str:
     if str(parsed) == host.NAME:
         raise InvalidReference("the name host belongs to the machine's own root file system; choose another")
     return str(parsed)
+
+
+def _content(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read()
+
+
+def _check_removal_by_name(
+    name: str, identifier: str, tags: Sequence[str], users: Sequence[tuple[str, bool]], force: bool
+) -> None:
+    if users and len(tags) <= 1 and not force:
+        raise ImageConflict(
+            f'conflict: unable to remove repository reference "{name}" (must force) - '
+            f"container {users[0][0][:12]} is using its referenced image {short_id(identifier)}"
+        )
+
+
+def _check_removal_by_id(identifier: str, tags: Sequence[str], users: Sequence[tuple[str, bool]], force: bool) -> None:
+    for container, running in sorted(users, key=lambda user: not user[1]):
+        state = "running" if running else "stopped"
+        if running or not force:
+            way = "cannot be forced" if running else "must be forced"
+            raise _conflict(identifier, way, f"image is being used by {state} container {container[:12]}")
+    if len(tags) > 1 and not force:
+        raise _conflict(identifier, "must be forced", "image is referenced in multiple repositories")
+
+
+def _conflict(identifier: str, way: str, reason: str) -> ImageConflict:
+    return ImageConflict(f"conflict: unable to delete {short_id(identifier)} ({way}) - {reason}")

@@ -24,7 +24,7 @@ from cutaway.image import config
 from cutaway.image.config import ImageConfig, RunConfig
 from cutaway.image.errors import ImageError
 from cutaway.image.intake import StagedLayer
-from cutaway.image.unpack import OPAQUE
+from cutaway.kernel.overlay import OPAQUE
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS images (
@@ -83,6 +83,13 @@ class Listed(msgspec.Struct, frozen=True):
     tags: list[str]
 
 
+class Freed(msgspec.Struct, frozen=True):
+    """What the removal of an image freed: layers, by diff ID, and the names of their files in the staging directory."""
+
+    diff_ids: list[str]
+    names: list[str]
+
+
 class Store:
     """The images below the directory `root`, recorded in `database`."""
 
@@ -104,21 +111,17 @@ class Store:
         """The file of a layer archive as it came."""
         return os.path.join(self.blobs, _hex(digest))
 
-    def add(self, document: bytes, staging: str, staged: Iterable[StagedLayer], tags: Sequence[str]) -> str:
-        """Records an image with the layers newly staged for it in the directory `staging`; returns its ID.
+    def add(self, images: Iterable[tuple[bytes, Sequence[str]]], staging: str, staged: Iterable[StagedLayer]) -> None:
+        """Records images, each as its configuration and tags, and the layers newly staged in the directory `staging`.
 
-        A layer that the store has meanwhile stays as it is. Raises `ImageError` where a layer is in neither place.
+        A layer that the store has meanwhile stays as it is. Raises `ImageError` where a layer is in neither place;
+        then nothing is recorded.
         """
-        image = config.parse(document)
-        identifier = config.image_id(document)
         with self._transaction():
             for layer in staged:
                 self._add_layer(layer, staging)
-            sizes = [self._layer_size(diff_id) for diff_id in image.diff_ids]
-            self._add_image(identifier, document, image, sum(sizes))
-            for tag in tags:
-                self._set_tag(tag, identifier)
-        return identifier
+            for document, tags in images:
+                self._add_image(document, tags)
 
     def _add_layer(self, layer: StagedLayer, staging: str) -> None:
         if self.has_layer(layer.diff_id):
@@ -135,16 +138,19 @@ class Store:
             raise ImageError(f"layer {diff_id} was removed while the image was taken in; try again")
         return int(row[0])
 
-    def _add_image(self, identifier: str, document: bytes, image: ImageConfig, size: int) -> None:
+    def _add_image(self, document: bytes, tags: Sequence[str]) -> None:
+        image, identifier = config.parse(document), config.image_id(document)
+        size = sum(self._layer_size(diff_id) for diff_id in image.diff_ids)
         labels = msgspec.json.encode(image.run.labels or {}).decode()
-        row = (identifier, document, config.created_at(image), size, labels)
         self._database.execute(
             "INSERT INTO images (id, config, created, size, labels, tagged) VALUES (?, ?, ?, ?, ?, 0)"
             " ON CONFLICT (id) DO UPDATE SET removed = 0",
-            row,
+            (identifier, document, config.created_at(image), size, labels),
         )
         layers = [(identifier, position, diff_id) for position, diff_id in enumerate(image.diff_ids)]
         self._database.executemany("INSERT OR IGNORE INTO image_layers VALUES (?, ?, ?)", layers)
+        for tag in tags:
+            self._set_tag(tag, identifier)
 
     def has_layer(self, diff_id: str) -> bool:
         return self._database.execute("SELECT 1 FROM layers WHERE diff_id = ?", (diff_id,)).fetchone() is not None
@@ -206,28 +212,26 @@ class Store:
         self._database.execute("UPDATE images SET tagged = ? WHERE id = ?", (time.time(), identifier))
 
     def drop_tag(self, tag: str) -> None:
+        """Takes a normalised reference away from whatever image it names."""
         with self._transaction():
             self._database.execute("DELETE FROM tags WHERE reference = ?", (tag,))
 
-    def remove(self, identifier: str, *, in_use: bool) -> list[str]:
-        """Forgets an image and the layers nothing else uses; returns their diff IDs.
+    def remove(self, identifier: str, *, in_use: bool) -> Freed:
+        """Forgets an image and the layers nothing else uses, whose files are set aside for the caller to remove.
 
-        `in_use`: containers stand on it; then it loses its names, and its layers stay until this is called again.
-        The files are moved to `staging`, for the caller to remove at leisure.
+        `in_use`: containers stand on it; then it loses its names, and the rest stays until this is called again.
         """
         with self._transaction():
             self._database.execute("DELETE FROM tags WHERE image = ?", (identifier,))
             if in_use:
                 self._database.execute("UPDATE images SET removed = 1 WHERE id = ?", (identifier,))
-                return []
+                return Freed([], [])
             freed = self._unshared_layers(identifier)
             self._database.execute("DELETE FROM image_layers WHERE image = ?", (identifier,))
             self._database.execute("DELETE FROM images WHERE id = ?", (identifier,))
             self._database.executemany("DELETE FROM layers WHERE diff_id = ?", [(diff_id,) for diff_id, _ in freed])
-        for diff_id, blob in freed:
-            self._set_aside(self.layer_dir(diff_id))
-            self._set_aside(self.blob_path(blob))
-        return [diff_id for diff_id, _ in freed]
+        paths = [path for diff_id, blob in freed for path in (self.layer_dir(diff_id), self.blob_path(blob))]
+        return Freed([diff_id for diff_id, _ in freed], [self._set_aside(path) for path in paths])
 
     def _unshared_layers(self, identifier: str) -> list[tuple[str, str]]:
         return self._database.execute(
@@ -236,10 +240,9 @@ class Store:
             (identifier,),
         ).fetchall()
 
-    def is_held(self, identifier: str) -> bool:
-        """Whether this is an image that was removed and waits for its last container to go."""
-        found = self._database.execute("SELECT 1 FROM images WHERE id = ? AND removed", (identifier,)).fetchone()
-        return found is not None
+    def held(self) -> list[str]:
+        """The IDs of images that were removed and wait for their last container to go."""
+        return [row[0] for row in self._database.execute("SELECT id FROM images WHERE removed")]
 
     def leftovers(self) -> list[str]:
         """What a crash left behind, moved to the staging directory; returns the names of all that is there."""
@@ -254,11 +257,14 @@ class Store:
         """A name in the staging directory that nothing has."""
         return secrets.token_hex(8)
 
-    def _set_aside(self, path: str) -> None:
+    def _set_aside(self, path: str) -> str:
+        """Moves a file or tree, if there, into the staging directory; returns its name there."""
+        name = self.staging_name()
         try:
-            os.rename(path, os.path.join(self.staging, self.staging_name()))
+            os.rename(path, os.path.join(self.staging, name))
         except FileNotFoundError:
             pass
+        return name
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
