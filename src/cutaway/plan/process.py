@@ -134,7 +134,11 @@ class SetOomScore(Operation):
     manual = "proc(5)"
 
     def apply(self, context: Context) -> None:
-        _write_proc(context, "self/oom_score_adj", str(self.score))
+        try:
+            _write_proc(context, "self/oom_score_adj", str(self.score))
+        except PermissionError as error:
+            reason = "lowering the score needs CAP_SYS_RESOURCE, which is not to be had here"
+            raise PermissionError(error.errno, f"{error}: {reason}") from None
 
     def shell(self) -> str:
         return f"choom -n {self.score} -p $$"
