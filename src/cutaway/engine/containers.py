@@ -88,6 +88,13 @@ class Container:
     def state(self) -> model.State:
         return self.record.seen.State
 
+    async def ended(self) -> None:
+        """Until the container has ended, if it runs."""
+        if self.state.Running:
+            future: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
+            self.waiting["next-exit"].append(future)
+            await future
+
     def settle(self, event: str, exit: Exit) -> None:
         """Tells those who wait for `event`."""
         waiting, self.waiting[event] = self.waiting[event], []

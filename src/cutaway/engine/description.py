@@ -13,7 +13,7 @@ from cutaway.engine.errors import InvalidArgument
 from cutaway.runtime.identity import capability_sets
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from cutaway.engine.model import Container, HostConfig, Resources
     from cutaway.runtime.identity import Identity
@@ -71,12 +71,12 @@ def describe(container: Container, around: Surroundings) -> dict[str, Any]:
     }
 
 
-def environment(container: Container, home: str) -> list[str]:
-    """The program's variables: Docker's own, under those of the image and the user."""
+def environment(container: Container, home: str, more: Sequence[str] = (), *, terminal: bool) -> list[str]:
+    """The program's variables: Docker's own, under those of the image and the user, and `more` over them."""
     variables = {"PATH": DEFAULT_PATH, "HOSTNAME": container.Config.Hostname}
-    if container.Config.Tty:
+    if terminal:
         variables["TERM"] = "xterm"
-    for entry in container.Config.Env or ():
+    for entry in (*(container.Config.Env or ()), *more):
         name, equals, value = entry.partition("=")
         if equals:
             variables[name] = value
@@ -107,7 +107,7 @@ def _process(container: Container, identity: Identity) -> dict[str, Any]:
         "terminal": config.Tty,
         "user": {"uid": identity.uid, "gid": identity.gid, "additionalGids": identity.additional_gids},
         "args": [container.Path, *container.Args],
-        "env": environment(container, identity.home),
+        "env": environment(container, identity.home, terminal=config.Tty),
         "cwd": config.WorkingDir or "/",
         "capabilities": process_capabilities(host, identity.uid),
         "noNewPrivileges": "no-new-privileges" in security_options(host),

@@ -14,9 +14,11 @@ import cutaway
 from cutaway.engine.containers import Containers, Record, now
 from cutaway.engine.creation import make_directories, new_container
 from cutaway.engine.database import Table, open_database
-from cutaway.engine.errors import NotFound
+from cutaway.engine.errors import Conflict, NotFound
+from cutaway.engine.execs import Executions
 from cutaway.engine.janitor import Janitor
 from cutaway.engine.lifecycle import Lifecycle, signal_number
+from cutaway.engine.logs import Wanted, lines
 from cutaway.engine.model import Created, EngineStatus
 from cutaway.engine.networks import Networks
 from cutaway.engine.outfit import Outfitter
@@ -25,10 +27,13 @@ from cutaway.engine.spawners import SpawnerLink
 from cutaway.engine.volumes import Volumes
 from cutaway.image.errors import ImageError
 from cutaway.image.images import Images
+from cutaway.kernel.pty import set_window_size
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from cutaway.engine import model
-    from cutaway.engine.interface import Exit, Stdio
+    from cutaway.engine.interface import Exit, LogLine, Stdio, Streams
     from cutaway.engine.places import Places
     from cutaway.image.store import Image
 
@@ -43,15 +48,15 @@ class LocalEngine:
         database = self._database = open_database(places.database)
         self._all = Containers(Table(database, "containers", Record))
         self._janitor = Janitor()
-        self._link = SpawnerLink(
-            places.spawner_socket, f"{places.runtime_dir}/spawner.log", self._on_end, self._on_loss
-        )
+        self._link = SpawnerLink(places.spawner_socket, f"{places.runtime_dir}/spawner.log", self._on_loss)
         self._images = Images(places.images, database, self._users_of)
         self._networks = Networks(places, self._all)
         self._volumes = Volumes(places)
         self._outfitter = Outfitter(places, self._all, self._networks, self._volumes, Filters(places.seccomp_cache))
         unfinished: Table[list[Any]] = Table(database, "unfinished", list)
         self._lifecycle = Lifecycle(places, self._all, unfinished, self._link, self._outfitter, self._janitor)
+        self._executions = Executions(places, self._link, self._outfitter)
+        self._lifecycle.on_container_end(self._executions.container_ended)
         self._tasks: set[asyncio.Task[None]] = set()
         self.ending = asyncio.Event()
 
@@ -96,6 +101,56 @@ class LocalEngine:
     async def inspect(self, name: str, *, size: bool = False) -> model.Container:
         return self._all.find(name).seen
 
+    async def attach(self, name: str, *, stdin: bool, stdout: bool, stderr: bool) -> Streams:
+        return await self._lifecycle.attach(self._all.find(name), stdin=stdin, stdout=stdout, stderr=stderr)
+
+    def logs(
+        self,
+        name: str,
+        *,
+        stdout: bool = True,
+        stderr: bool = True,
+        since: int = 0,
+        until: int = 0,
+        tail: int | None = None,
+        follow: bool = False,
+    ) -> AsyncIterator[LogLine]:
+        container = self._all.find(name)
+        streams = frozenset(stream for stream, wanted in (("stdout", stdout), ("stderr", stderr)) if wanted)
+        directory = self.places.container(container.id)
+        return lines(container, directory, Wanted(streams, since, until), tail, follow=follow)
+
+    # Processes in containers
+
+    async def exec_create(self, name: str, config: model.ExecConfig) -> str:
+        return self._executions.create(self._all.find(name), config)
+
+    async def exec_start(self, exec_id: str, stdio: Stdio | None = None) -> Streams:
+        return await self._executions.start(exec_id, stdio)
+
+    async def exec_wait(self, exec_id: str) -> int:
+        return await self._executions.wait(exec_id)
+
+    async def exec_kill(self, exec_id: str, signal: str) -> None:
+        process = self._executions.find(exec_id).process
+        if process:
+            process.signal(signal_number(signal))
+
+    async def exec_inspect(self, exec_id: str) -> model.Exec:
+        return self._executions.find(exec_id).seen
+
+    async def resize(self, name: str, rows: int, columns: int) -> None:
+        container = self._all.find(name)
+        if not container.process or container.process.terminal < 0:
+            raise Conflict(f"container {container.name} has no terminal")
+        set_window_size(container.process.terminal, columns, rows)
+
+    async def exec_resize(self, exec_id: str, rows: int, columns: int) -> None:
+        process = self._executions.find(exec_id).process
+        if not process or process.terminal < 0:
+            raise Conflict(f"exec {exec_id} has no terminal")
+        set_window_size(process.terminal, columns, rows)
+
     async def rename(self, name: str, new_name: str) -> None:
         self._all.rename(self._all.find(name), new_name)
 
@@ -127,6 +182,15 @@ class LocalEngine:
             self._link.stop()
         self.ending.set()
 
+    def is_needed(self) -> bool:
+        """Whether there is anything to look after: a container that runs or is to be restarted."""
+        return any(container.process or container.restarting for container in self._all)
+
+    def close(self) -> None:
+        """Lets go of threads and files; the last thing."""
+        self._janitor.close()
+        self._database.close()
+
     def _resolve(self, reference: str) -> Image:
         try:
             return self._images.resolve(reference)
@@ -135,9 +199,6 @@ class LocalEngine:
 
     def _users_of(self, image_id: str) -> list[tuple[str, bool]]:
         return [(container.id, container.state.Running) for container in self._all if container.seen.Image == image_id]
-
-    def _on_end(self, key: str, ended: Any) -> None:
-        self._lifecycle.on_end(key, ended)
 
     def _on_loss(self) -> None:
         if not self.ending.is_set():

@@ -19,15 +19,16 @@ from cutaway.engine.errors import Conflict, EngineError, InvalidArgument, NotSta
 from cutaway.engine.interface import Exit
 from cutaway.engine.model import NEVER
 from cutaway.engine.options.values import size as size_in_bytes
-from cutaway.engine.processes import UNKNOWN_STATUS, Process
-from cutaway.engine.spawners import Ended
+from cutaway.engine.processes import UNKNOWN_STATUS, Ended, Process
 from cutaway.plan.operation import Context, dump, load
 from cutaway.plan.plan import Plan, apply
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from cutaway.engine.containers import Container, Containers
     from cutaway.engine.database import Table
-    from cutaway.engine.interface import Stdio
+    from cutaway.engine.interface import Stdio, Streams
     from cutaway.engine.janitor import Janitor
     from cutaway.engine.model import LogConfig
     from cutaway.engine.outfit import Outfitter
@@ -54,6 +55,11 @@ class Lifecycle:
         self._places, self._containers, self._unfinished = places, containers, unfinished
         self._link, self._outfitter, self._janitor = link, outfitter, janitor
         self._tasks: set[asyncio.Task[None]] = set()
+        self._end_listeners: list[Callable[[Container], None]] = []
+
+    def on_container_end(self, listener: Callable[[Container], None]) -> None:
+        """Has `listener` called when a container's first process has ended."""
+        self._end_listeners.append(listener)
 
     # Starting
 
@@ -99,8 +105,8 @@ class Lifecycle:
             )
             process_input = os.dup(ends.named["input"]) if "input" in ends.named else -1
         apply((operation for operation in plan.after if not operation.needs_process), context)
-        context.pid, pidfd = await birth.cloned()
-        process = container.process = Process(container.id, context.pid, pidfd)
+        process = container.process = await birth.cloned()
+        context.pid = process.pid
         process.input = process_input
         apply((operation for operation in plan.after if operation.needs_process), context)
         self._note_running(container, process)
@@ -183,14 +189,6 @@ class Lifecycle:
 
     # Ending
 
-    def on_end(self, key: str, ended: Ended) -> None:
-        """The spawner says that a process has ended."""
-        container = self._containers.get(key)
-        if container and container.process and not container.process.ended.done():
-            container.process.ended.set_result(ended)
-        elif not container:
-            self._link.forget(key)
-
     def _watch(self, container: Container, process: Process) -> None:
         task = asyncio.get_running_loop().create_task(self._until_ended(container, process))
         self._tasks.add(task)
@@ -222,7 +220,8 @@ class Lifecycle:
         process, container.process = container.process, None
         if process:
             process.close()
-            self._link.forget(container.id)
+        for listener in self._end_listeners:
+            listener(container)
         self._outfitter.ended(container)
         shutil.rmtree(self._places.runtime(container.id), ignore_errors=True)
         _unlink(self._exit_file(container))
@@ -281,6 +280,37 @@ class Lifecycle:
             self._give_up_restarting(container)
 
     # What people do to containers
+
+    async def attach(self, container: Container, *, stdin: bool, stdout: bool, stderr: bool) -> Streams:
+        """Our ends of a container's streams; one that does not run is waited for."""
+        terminal = container.seen.Config.Tty
+        attachment = streams.Attachment(stdout=stdout or (terminal and stderr), stderr=stderr and not terminal)
+        if container.state.Paused:
+            attachment.abandon()
+            raise Conflict("You cannot attach to a paused container, unpause it first")
+        process = container.process
+        if process and container.state.Running:
+            with attachment.readers as readers:
+                self._link.attach(container.id, readers.named)
+        else:
+            started: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            container.attaching.append((attachment, started))
+            await started
+            process = container.process
+        if process is None:  # it has ended already; what it wrote is in the pipes
+            return attachment.streams()
+        process_input = self._input(container, process) if stdin else -1
+        return attachment.streams(process_input, streams.duplicate(process.terminal))
+
+    def _input(self, container: Container, process: Process) -> int:
+        """The writing end of its standard input, for the caller. One that ends with the first attached is given away."""
+        if process.terminal >= 0:
+            return streams.duplicate(process.terminal)
+        if not container.seen.Config.StdinOnce:
+            return streams.duplicate(process.input)
+        self._link.release_input(container.id)
+        taken, process.input = process.input, -1
+        return taken
 
     async def wait(self, container: Container, condition: str) -> Exit:
         """Waits for a container to be not running, to exit the next time, or to be removed."""
@@ -400,15 +430,17 @@ class Lifecycle:
         container.process = process
         process.input = streams.open_input(self._places.runtime(container.id))
         if child is None:
-            await self.copy_output_again(container, process)
-        elif container.seen.Config.Tty:
+            self.copy_output_again(container, process)
+        else:
+            self._link.follow(process)
+        if child and container.seen.Config.Tty:
             process.terminal = await self._link.terminal(container.id)
         self._outfitter.taken_over(container)
         self._watch(container, process)
 
-    async def copy_output_again(self, container: Container, process: Process) -> None:
+    def copy_output_again(self, container: Container, process: Process) -> None:
         """Has a new spawner copy the output of a container that is not its child, and watches for its end here."""
-        process.watch(lambda ended: self.on_end(container.id, ended))
+        process.watch()
         if process.terminal >= 0:
             self.copy_terminal(container, process)
         elif container.record.own_log and not container.seen.Config.Tty:
@@ -434,7 +466,7 @@ class Lifecycle:
         children = await self._link.connect()
         for container in self._containers:
             if container.process and container.id not in children:
-                await self.copy_output_again(container, container.process)
+                self.copy_output_again(container, container.process)
 
 
 def exit_code(status: int) -> int:

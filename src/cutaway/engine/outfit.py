@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from cutaway.engine.description import Surroundings, describe, resources
 from cutaway.engine.errors import Conflict, InvalidArgument
 from cutaway.kernel.cgroups import Cgroup, UnsupportedResource, host_layout
+from cutaway.kernel.namespaces import identity
 from cutaway.plan.cgroups import create_operations, join_operation
 from cutaway.plan.mounts import MountOverlay, MountTmpfs
 from cutaway.runtime.compile import Given, inside
@@ -25,9 +26,11 @@ if TYPE_CHECKING:
     from cutaway.engine.seccomp import Filters
     from cutaway.engine.volumes import Volumes
     from cutaway.plan.operation import Context, Operation
+    from cutaway.plan.process import LoadSeccomp
     from cutaway.runtime.identity import Identity
 
 _HELD_FOR_THE_HOST = ("netns:route",)
+_JOINED = ("cgroup", "ipc", "uts", "net", "pid", "mnt")
 
 
 class Outfit(NamedTuple):
@@ -68,7 +71,7 @@ class Outfitter:
         return Outfit(
             before=[*self._cgroup_operations(container), *self._root(container), *shm_operations, *network.before],
             after=network.after,
-            join_cgroup=[join_operation(self._cgroup_path(container), self._layout)],
+            join_cgroup=self.join(container),
             held=network.held,
             shared=self._shared_namespaces(container) | network.shared,
             mounts=[*network.mounts, *self._volumes.mounts(container)],
@@ -80,14 +83,12 @@ class Outfitter:
         merged = container.seen.GraphDriver.Data["MergedDir"]
         root = os.open(merged, os.O_PATH | os.O_DIRECTORY)
         try:
-            identity = self.identity(container, root)
+            user = self.identity(container, root)
         finally:
             os.close(root)
-        around = Surroundings(identity, outfit.mounts, outfit.shared, merged, outfit.shm)
+        around = Surroundings(user, outfit.mounts, outfit.shared, merged, outfit.shm)
         spec = describe(container.seen, around)
-        seccomp = self._filters.operation(
-            container.seen.HostConfig, spec["process"]["capabilities"]["bounding"], context
-        )
+        seccomp = self.filter(container, spec["process"]["capabilities"]["bounding"], context)
         given = Given(
             outfit.held,
             outfit.join_cgroup,
@@ -106,6 +107,19 @@ class Outfitter:
             return identify(root, wanted, container.seen.HostConfig.GroupAdd or [])
         except IdentityError as error:
             raise InvalidArgument(str(error)) from None
+
+    def join(self, container: Container) -> list[Operation]:
+        """By which a process joins the container's cgroup."""
+        return [join_operation(self._cgroup_path(container), self._layout)]
+
+    def filter(self, container: Container, bounding: list[str], context: Context) -> LoadSeccomp | None:
+        """By which a process of the container loads its seccomp filter."""
+        return self._filters.operation(container.seen.HostConfig, bounding, context)
+
+    def own_namespaces(self, container: Container) -> list[str]:
+        """The kinds of namespace in which the container's first process is not where the host's are."""
+        assert container.process
+        return [kind for kind in _JOINED if identity(kind, container.process.pid) != identity(kind)]
 
     def cgroup(self, container: Container) -> Cgroup:
         """The container's cgroup."""

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import os
-from typing import TYPE_CHECKING
+import time
+from typing import NamedTuple
 
-from cutaway.engine.spawners import Ended
 from cutaway.kernel import pidfd as pidfds
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+
+class Ended(NamedTuple):
+    """How a process ended: its wait status and when, in nanoseconds since 1970."""
+
+    status: int
+    at: int
 
 
 class Process:
@@ -36,17 +40,16 @@ class Process:
         except ProcessLookupError:
             pass
 
-    def watch(self, on_end: Callable[[Ended], None]) -> None:
+    def watch(self) -> None:
         """Watches one whose parent is gone: its end is seen by its pidfd."""
         self._watched = True
-        asyncio.get_running_loop().add_reader(self.pidfd, self._seen_to_end, on_end)
+        asyncio.get_running_loop().add_reader(self.pidfd, self._note_end)
 
-    def _seen_to_end(self, on_end: Callable[[Ended], None]) -> None:
-        from time import time_ns
-
+    def _note_end(self) -> None:
         self._unwatch()
         status = pidfds.exit_status(self.pidfd)
-        on_end(Ended(UNKNOWN_STATUS if status is None else status, time_ns()))
+        if not self.ended.done():
+            self.ended.set_result(Ended(UNKNOWN_STATUS if status is None else status, time.time_ns()))
 
     def _unwatch(self) -> None:
         if self._watched:

@@ -11,6 +11,7 @@ import socket
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cutaway.engine.errors import CannotInvoke, CommandNotFound, EngineError, NotStarted
+from cutaway.engine.processes import Ended, Process
 from cutaway.plan.operation import dump
 from cutaway.spawner import main as spawner
 from cutaway.spawner.messages import receive, send
@@ -23,13 +24,6 @@ if TYPE_CHECKING:
 _GO = b"g"
 
 
-class Ended(NamedTuple):
-    """How a process ended: its wait status and when, in nanoseconds since 1970."""
-
-    status: int
-    at: int
-
-
 class Child(NamedTuple):
     """A process as the spawner knows it; `ended` is None while it runs."""
 
@@ -40,11 +34,11 @@ class Child(NamedTuple):
 class Birth:
     """A process that is being cloned, sets itself up, and then waits for `execute`."""
 
-    def __init__(self, cloned: asyncio.Future[tuple[int, int]], report: socket.socket) -> None:
+    def __init__(self, cloned: asyncio.Future[Process], report: socket.socket) -> None:
         self._cloned, self._report = cloned, report
 
-    async def cloned(self) -> tuple[int, int]:
-        """Its PID and a pidfd that the caller now owns. Raises `NotStarted`."""
+    async def cloned(self) -> Process:
+        """The process, now the caller's to close. Raises `NotStarted`."""
         try:
             return await self._cloned
         except BaseException:
@@ -73,13 +67,14 @@ class Birth:
 
 
 class SpawnerLink:
-    """Requests go out at once; `on_end` is called with a process's key and its end."""
+    """Requests go out at once. The end of a process settles its `ended`."""
 
-    def __init__(self, path: str, log: str, on_end: Callable[[str, Ended], None], on_loss: Callable[[], None]) -> None:
-        self._path, self._log, self._on_end, self._on_loss = path, log, on_end, on_loss
+    def __init__(self, path: str, log: str, on_loss: Callable[[], None]) -> None:
+        self._path, self._log, self._on_loss = path, log, on_loss
+        self._processes: dict[str, Process] = {}
         self._socket: socket.socket | None = None
         self._connecting = asyncio.Lock()
-        self._starting: dict[str, asyncio.Future[tuple[int, int]]] = {}
+        self._starting: dict[str, asyncio.Future[Process]] = {}
         self._terminals: dict[str, asyncio.Future[int]] = {}
         self.pid = 0
 
@@ -114,6 +109,10 @@ class SpawnerLink:
             request = {"do": "start", "key": key, "operations": dump(operations), "exit_file": exit_file, "log": log}
             self._send(request, named)
         return Birth(future, ours)
+
+    def follow(self, process: Process) -> None:
+        """Settles `process.ended` when the spawner tells of its end: it is the spawner's child."""
+        self._processes[process.key] = process
 
     def adopt(self, key: str, pid: int, descriptors: Mapping[str, int], log: dict[str, Any] | None) -> None:
         """Has the output of a running process copied: `output:stdout`, `output:stderr`, to `reader:1`, `reader:2`."""
@@ -193,7 +192,9 @@ class SpawnerLink:
 
     def _handle(self, message: dict[str, Any], descriptors: list[int]) -> None:
         if "started" in message:
-            self._starting.pop(message["started"]).set_result((message["pid"], descriptors[0]))
+            process = Process(message["started"], message["pid"], descriptors[0])
+            self.follow(process)
+            self._starting.pop(process.key).set_result(process)
         elif "failed" in message:
             future = self._starting.pop(message["failed"], None)
             if future:
@@ -201,7 +202,13 @@ class SpawnerLink:
         elif "terminal" in message:
             self._terminals.pop(message["terminal"]).set_result(descriptors[0] if descriptors else -1)
         elif "exited" in message:
-            self._on_end(message["exited"], Ended(message["status"], message["at"]))
+            self._note_end(message["exited"], Ended(message["status"], message["at"]))
+
+    def _note_end(self, key: str, ended: Ended) -> None:
+        process = self._processes.pop(key, None)
+        if process and not process.ended.done():
+            process.ended.set_result(ended)
+        self.forget(key)
 
     def _lose(self) -> None:
         if self._socket is None:
@@ -214,6 +221,7 @@ class SpawnerLink:
             future.set_exception(EngineError("the spawner died while it was asked for something; try again"))
         self._starting.clear()
         self._terminals.clear()
+        self._processes.clear()
         self._on_loss()
 
 

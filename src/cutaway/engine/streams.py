@@ -14,6 +14,8 @@ from cutaway.engine.interface import Stdio, Streams
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from cutaway.engine.model import ExecConfig
+
 _STDIN, _STDOUT, _STDERR = "stdin", "stdout", "stderr"
 
 
@@ -80,6 +82,23 @@ def open_input(directory: str) -> int:
     return descriptor
 
 
+def piped(attachment: Attachment, config: ExecConfig) -> Ends:
+    """For an exec that is attached: the process writes straight into the pipes that the attached one reads; `input` is
+    our end of its standard input. A terminal's streams come later."""
+    ends = Ends()
+    if config.Tty:
+        return ends
+    readers = attachment.readers.named
+    for name, stream in ((_STDOUT, 1), (_STDERR, 2)):
+        taken = readers.pop(f"reader:{stream}", -1)
+        ends.named[name] = taken if taken >= 0 else os.open(os.devnull, os.O_WRONLY)
+    if config.AttachStdin:
+        ends.named[_STDIN], ends.named["input"] = os.pipe()
+    else:
+        ends.named[_STDIN] = os.open(os.devnull, os.O_RDONLY)
+    return ends
+
+
 class Attachment:
     """Pipes between the spawner's copies of a process's output (`readers`) and one who is attached (`streams`)."""
 
@@ -92,8 +111,8 @@ class Attachment:
         self._stdout, self._stderr = read[1], read[2]
 
     def streams(self, stdin: int = -1, terminal: int = -1) -> Streams:
-        """What the attached one gets; `stdin` and `terminal` are duplicated."""
-        return Streams(_dup(stdin), self._stdout, self._stderr, _dup(terminal))
+        """What the attached one gets, and is to close."""
+        return Streams(stdin, self._stdout, self._stderr, terminal)
 
     def abandon(self) -> None:
         """Closes everything: nobody is attached after all."""
@@ -107,5 +126,6 @@ def close_all(descriptors: Iterable[int]) -> None:
             os.close(descriptor)
 
 
-def _dup(descriptor: int) -> int:
+def duplicate(descriptor: int) -> int:
+    """A duplicate, or -1 of -1."""
     return os.dup(descriptor) if descriptor >= 0 else -1

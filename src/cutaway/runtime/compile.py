@@ -17,7 +17,7 @@ from cutaway.plan.mounts import (
     MountCgroups,
     PivotRoot,
 )
-from cutaway.plan.namespaces import JoinNamespace, NewNamespaces
+from cutaway.plan.namespaces import JoinNamespace, JoinProcess, NewNamespaces
 from cutaway.plan.process import (
     BecomeInit,
     ChangeDirectory,
@@ -85,6 +85,16 @@ def inside(spec: dict[str, Any], given: Given) -> list[Operation]:
         *_machine(spec),
         *_process(spec["process"], given),
     ]
+
+
+def entering(
+    process: dict[str, Any], join_cgroup: list[Operation], namespaces: list[str], seccomp: LoadSeccomp | None
+) -> list[Operation]:
+    """What a further process does to get into a container: `process` is as in the OCI runtime-spec, `namespaces` are
+    the kinds that the container has of its own, and the descriptor `process` is a pidfd of its first process."""
+    given = Given({}, join_cgroup, {}, {}, seccomp)
+    terminal = [OpenTerminal(uid=process["user"]["uid"], console=False)] if process.get("terminal") else []
+    return [*join_cgroup, JoinProcess("process", namespaces), NewSession(), *terminal, *_process(process, given)]
 
 
 def _namespaces(wanted: list[dict[str, str]], given: Given) -> Iterator[Operation]:

@@ -1,0 +1,174 @@
+"""Further processes in running containers: entering its namespaces is all that makes a process inside.
+
+As in Docker an exec is first created, then started; it is known until its container has ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+from typing import TYPE_CHECKING
+
+from cutaway.engine import streams
+from cutaway.engine.description import environment, process_capabilities, security_options
+from cutaway.engine.errors import Conflict, InvalidArgument, NotFound
+from cutaway.engine.lifecycle import exit_code
+from cutaway.engine.model import Exec, ProcessConfig
+from cutaway.plan.operation import Context
+from cutaway.runtime.compile import entering
+
+if TYPE_CHECKING:
+    from cutaway.engine.containers import Container
+    from cutaway.engine.interface import Stdio, Streams
+    from cutaway.engine.model import ExecConfig
+    from cutaway.engine.outfit import Outfitter
+    from cutaway.engine.places import Places
+    from cutaway.engine.processes import Process
+    from cutaway.engine.spawners import SpawnerLink
+    from cutaway.plan.operation import Operation
+
+
+class Execution:
+    """One exec: what was asked for, and its process while it has one."""
+
+    def __init__(self, container: Container, config: ExecConfig) -> None:
+        self.id, self.container, self.config = secrets.token_hex(32), container, config
+        self.process: Process | None = None
+        self.exit_code: int | None = None
+        self.ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+    @property
+    def seen(self) -> Exec:
+        """What everyone may see of it."""
+        config = self.config
+        return Exec(
+            ID=self.id,
+            ContainerID=self.container.id,
+            Running=self.process is not None,
+            ExitCode=self.exit_code,
+            Pid=self.process.pid if self.process else 0,
+            ProcessConfig=ProcessConfig(
+                tty=config.Tty,
+                entrypoint=config.Cmd[0],
+                arguments=config.Cmd[1:],
+                privileged=config.Privileged,
+                user=config.User,
+            ),
+            OpenStdin=config.AttachStdin,
+            OpenStdout=config.AttachStdout,
+            OpenStderr=config.AttachStderr,
+        )
+
+
+class Executions:
+    """All that are known, by ID."""
+
+    def __init__(self, places: Places, link: SpawnerLink, outfitter: Outfitter) -> None:
+        self._places, self._link, self._outfitter = places, link, outfitter
+        self._all: dict[str, Execution] = {}
+
+    def create(self, container: Container, config: ExecConfig) -> str:
+        """Returns its ID. Raises `Conflict` where the container does not run or is paused."""
+        if not container.process:
+            raise Conflict(f"container {container.id} is not running")
+        if container.state.Paused:
+            raise Conflict(f"Container {container.name} is paused, unpause the container before exec")
+        if not config.Cmd or not config.Cmd[0]:
+            raise InvalidArgument("No exec command specified")
+        execution = Execution(container, config)
+        self._all[execution.id] = execution
+        container.seen.ExecIDs = [*(container.seen.ExecIDs or ()), execution.id]
+        return execution.id
+
+    def find(self, exec_id: str) -> Execution:
+        """Raises `NotFound`."""
+        if exec_id not in self._all:
+            raise NotFound(f"No such exec instance: {exec_id}", "exec", exec_id)
+        return self._all[exec_id]
+
+    async def start(self, exec_id: str, stdio: Stdio | None) -> Streams:
+        """Returns our ends of its streams once its program runs. Raises `NotStarted`."""
+        execution = self.find(exec_id)
+        if execution.process or execution.exit_code is not None:
+            raise Conflict(f"Error: Exec command {exec_id} is already running")
+        context = Context()
+        try:
+            return await self._start(execution, context, stdio)
+        except BaseException as error:
+            self._finish(execution, getattr(error, "exit_code", 126))
+            raise
+        finally:
+            streams.close_all(set(context.descriptors.values()))
+
+    async def _start(self, execution: Execution, context: Context, stdio: Stdio | None) -> Streams:
+        config = execution.config
+        operations = self._operations(execution, context)
+        for operation in operations:
+            operation.prepare(context)
+        attachment = streams.Attachment(stdout=config.AttachStdout, stderr=config.AttachStderr and not config.Tty)
+        with streams.given(stdio) if stdio else streams.piped(attachment, config) as ends:
+            birth = await self._link.clone(execution.id, operations, context.descriptors | ends.named)
+            process_input = ends.take("input")
+        process = execution.process = await birth.cloned()
+        process.input = process_input
+        process.terminal = await birth.execute()
+        process.ended.add_done_callback(lambda ended: self._finish(execution, exit_code(ended.result().status)))
+        return self._connected(execution, process, attachment)
+
+    def _connected(self, execution: Execution, process: Process, attachment: streams.Attachment) -> Streams:
+        """Our ends, for who is attached. A terminal's output goes through the spawner, so that one can detach."""
+        if process.terminal >= 0:
+            with attachment.readers as readers:
+                named = {"output:terminal": process.terminal} | readers.named
+                self._link.adopt(execution.id, process.pid, named, None)
+            return attachment.streams(streams.duplicate(process.terminal), streams.duplicate(process.terminal))
+        process_input, process.input = process.input, -1
+        return attachment.streams(process_input)
+
+    def _operations(self, execution: Execution, context: Context) -> list[Operation]:
+        """The plan of an exec: into the cgroup and the namespaces, then become who it is to be."""
+        config, container = execution.config, execution.container
+        assert container.process
+        context.descriptors["process"] = os.dup(container.process.pidfd)
+        root = os.open(f"/proc/{container.process.pid}/root", os.O_PATH | os.O_DIRECTORY)
+        try:
+            identity = self._outfitter.identity(container, root, config.User or None)
+        finally:
+            os.close(root)
+        host = container.seen.HostConfig
+        capabilities = process_capabilities(host, identity.uid, privileged=config.Privileged)
+        process = {
+            "terminal": config.Tty,
+            "user": {"uid": identity.uid, "gid": identity.gid, "additionalGids": identity.additional_gids},
+            "args": config.Cmd,
+            "env": environment(container.seen, identity.home, config.Env or [], terminal=config.Tty),
+            "cwd": config.WorkingDir or container.seen.Config.WorkingDir or "/",
+            "capabilities": capabilities,
+            "noNewPrivileges": "no-new-privileges" in security_options(host),
+        }
+        seccomp = None
+        if not config.Privileged:
+            seccomp = self._outfitter.filter(container, capabilities["bounding"], context)
+        return entering(process, self._outfitter.join(container), self._outfitter.own_namespaces(container), seccomp)
+
+    async def wait(self, exec_id: str) -> int:
+        """Its exit code, when it has one."""
+        return await asyncio.shield(self.find(exec_id).ended)
+
+    def container_ended(self, container: Container) -> None:
+        """Its execs are known no more."""
+        for exec_id in container.seen.ExecIDs or ():
+            execution = self._all.pop(exec_id, None)
+            if execution and not execution.ended.done():
+                self._finish(execution, 137)
+        container.seen.ExecIDs = None
+
+    def _finish(self, execution: Execution, code: int) -> None:
+        process, execution.process = execution.process, None
+        if process:
+            process.close()
+        if execution.exit_code is None:
+            execution.exit_code = code
+        if not execution.ended.done():
+            execution.ended.set_result(execution.exit_code)
