@@ -119,6 +119,14 @@ class ImageConfig(msgspec.Struct, kw_only=True, omit_defaults=True):
         return self.config or RunConfig()
 
     @property
+    def created_at(self) -> float:
+        """When it was made, in seconds since 1970; 0 where it does not say or says it badly."""
+        try:
+            return datetime.fromisoformat((self.created or "")[:19]).replace(tzinfo=UTC).timestamp()
+        except ValueError:
+            return 0
+
+    @property
     def diff_ids(self) -> list[str]:
         """The layers' diff IDs, lowest first."""
         return self.rootfs.diff_ids
@@ -177,14 +185,6 @@ def chain_ids(diff_ids: list[str]) -> list[str]:
     for diff_id in diff_ids:
         chain.append(digest(f"{chain[-1]} {diff_id}".encode()) if chain else diff_id)
     return chain
-
-
-def created_at(config: ImageConfig) -> float:
-    """When the image was made, in seconds since 1970; 0 where it does not say or says it badly."""
-    try:
-        return datetime.fromisoformat((config.created or "")[:19]).replace(tzinfo=UTC).timestamp()
-    except ValueError:
-        return 0
 
 
 def _words(words: Words) -> list[str] | None:

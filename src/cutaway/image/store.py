@@ -72,6 +72,11 @@ class Image(msgspec.Struct, frozen=True):
         """What a container of it runs, unless told otherwise."""
         return self.config.run
 
+    @property
+    def created(self) -> float:
+        """When it was made, in seconds since 1970."""
+        return self.config.created_at
+
 
 class Listed(msgspec.Struct, frozen=True):
     """An image as listings need it. `created` in seconds since 1970, `size` in bytes, `tags` normalised."""
@@ -79,7 +84,7 @@ class Listed(msgspec.Struct, frozen=True):
     id: str
     created: float
     size: int
-    labels: str
+    labels: dict[str, str]
     tags: list[str]
 
 
@@ -145,7 +150,7 @@ class Store:
         self._database.execute(
             "INSERT INTO images (id, config, created, size, labels, tagged) VALUES (?, ?, ?, ?, ?, 0)"
             " ON CONFLICT (id) DO UPDATE SET removed = 0",
-            (identifier, document, config.created_at(image), size, labels),
+            (identifier, document, image.created_at, size, labels),
         )
         layers = [(identifier, position, diff_id) for position, diff_id in enumerate(image.diff_ids)]
         self._database.executemany("INSERT OR IGNORE INTO image_layers VALUES (?, ?, ?)", layers)
@@ -200,7 +205,11 @@ class Store:
             "SELECT id, created, size, labels, json_group_array(reference) FILTER (WHERE reference IS NOT NULL)"
             " FROM images LEFT JOIN tags ON image = id WHERE NOT removed GROUP BY id ORDER BY created DESC, id"
         )
-        return [Listed(row[0], row[1], row[2], row[3], msgspec.json.decode(row[4])) for row in rows]
+        decode = msgspec.json.decode
+        return [
+            Listed(identifier, created, size, decode(labels), decode(tags))
+            for identifier, created, size, labels, tags in rows
+        ]
 
     def set_tag(self, tag: str, identifier: str) -> None:
         """Makes a normalised reference name this image, whatever it named before."""
