@@ -22,18 +22,16 @@ def remove(parent: int, name: str | bytes) -> None:
 def _remove_directory(parent: int, name: bytes) -> None:
     waiting, moved = [name], 0
     while waiting:
-        directory = waiting[-1]
+        directory = waiting.pop()
         below = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
         try:
             for child in _emptied(below):
                 moved += 1
-                beside = b".%s.%d" % (name[:200], moved)
-                os.rename(child, beside, src_dir_fd=below, dst_dir_fd=parent)
-                waiting.insert(0, beside)
+                waiting.append(b".%s.%d" % (name[:200], moved))
+                os.rename(child, waiting[-1], src_dir_fd=below, dst_dir_fd=parent)
         finally:
             os.close(below)
         os.rmdir(directory, dir_fd=parent)
-        waiting.remove(directory)
 
 
 def _emptied(directory: int) -> list[bytes]:
