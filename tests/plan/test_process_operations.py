@@ -361,6 +361,9 @@ def test_listener_goes_out() -> None:
 
 def test_directory_is_made_and_entered(directory: Path) -> None:
     path = f"{directory}/not/yet there"
+    code, output = run(ChangeDirectory(path, make=False), sh("pwd"))
+    assert code == 99
+    assert "ENOENT" in output
     assert run(ChangeDirectory(path), sh("pwd")) == (0, path + "\n")
 
 

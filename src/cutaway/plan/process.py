@@ -381,19 +381,23 @@ def _bind_console(root: int, slave: int) -> None:
 
 
 class ChangeDirectory(Operation):
-    """The working directory, made if it is missing. To be applied once the container's root is the process's root."""
+    """The working directory. To be applied once the container's root is the process's root.
+
+    `make`: it is made if it is missing, as Docker does for a container's first process.
+    """
 
     path: str
+    make: bool = True
     manual = "chdir(2)"
 
     def apply(self, context: Context) -> None:  # noqa: ARG002
         try:
-            os.chdir(self.path)
+            _named(os.chdir, self.path)
         except FileNotFoundError:
+            if not self.make:
+                raise
             _named(os.makedirs, self.path)
             _named(os.chdir, self.path)
-        except OSError as error:
-            raise KernelError(error.errno or 0, "chdir", self.path) from None
         self._check_inside()
 
     def _check_inside(self) -> None:
@@ -406,7 +410,7 @@ class ChangeDirectory(Operation):
 
     def shell(self) -> str:
         path = _quote(self.path)
-        return f"mkdir -p {path} && cd {path}"
+        return f"mkdir -p {path} && cd {path}" if self.make else f"cd {path}"
 
     def why(self) -> str:
         return f"The program starts in {self.path}, and that is checked to be inside the container."

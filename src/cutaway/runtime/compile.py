@@ -92,9 +92,15 @@ def entering(
 ) -> list[Operation]:
     """What a further process does to get into a container: `process` is as in the OCI runtime-spec, `namespaces` are
     the kinds that the container has of its own, and the descriptor `process` is a pidfd of its first process."""
-    given = Given({}, join_cgroup, {}, {}, seccomp)
+    given = Given({}, join_cgroup, {}, {}, seccomp, keyring="_ses")
     terminal = [OpenTerminal(uid=process["user"]["uid"], console=False)] if process.get("terminal") else []
-    return [*join_cgroup, JoinProcess("process", namespaces), NewSession(), *terminal, *_process(process, given)]
+    return [
+        *join_cgroup,
+        JoinProcess("process", namespaces),
+        *_session(given),
+        *terminal,
+        *_process(process, given, first=False),
+    ]
 
 
 def _namespaces(wanted: list[dict[str, str]], given: Given) -> Iterator[Operation]:
@@ -167,10 +173,11 @@ def _machine(spec: dict[str, Any]) -> Iterator[Operation]:
         yield SetDomainname(spec["domainname"])
 
 
-def _process(process: dict[str, Any], given: Given) -> Iterator[Operation]:
+def _process(process: dict[str, Any], given: Given, *, first: bool = True) -> Iterator[Operation]:
     """Who the program is and what it may do.
 
-    A filter is loaded by a process that has CAP_SYS_ADMIN or cannot gain privileges any more: hence its two places.
+    A filter is loaded by a process that has CAP_SYS_ADMIN or cannot gain privileges any more: hence its two places. The
+    working directory is entered, and made for the container's `first` process, while the process may go anywhere.
     """
     if "oomScoreAdj" in process:
         yield SetOomScore(process["oomScoreAdj"])
@@ -179,10 +186,10 @@ def _process(process: dict[str, Any], given: Given) -> Iterator[Operation]:
     unprivileged = process.get("noNewPrivileges", False)
     if given.seccomp and not unprivileged:
         yield given.seccomp
+    yield ChangeDirectory(process["cwd"], make=first)
     user = process["user"]
     yield SetUser(user["uid"], user["gid"], user.get("additionalGids", []), user.get("umask", -1))
     yield DropCapabilities(**process.get("capabilities", {}))
-    yield ChangeDirectory(process["cwd"])
     if unprivileged:
         yield SetNoNewPrivileges()
         if given.seccomp:
