@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING
 
-from dnslib import PTR, QTYPE, RCODE, RR, A, DNSLabel, DNSRecord
+from dnslib import PTR, QTYPE, RCODE, RR, A, DNSLabel, DNSRecord  # type: ignore[import-untyped]
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -24,17 +24,19 @@ class Zone:
         self._names: dict[str, tuple[str, ...]] = {}
 
     def add(self, address: str, names: Iterable[str]) -> None:
-        """A container's names; the first is what its address is called. Several containers may share an alias."""
-        self._names[address] = tuple(names)
+        """A container's names, in place of those it had; its address is called by the first. Several containers may
+        share an alias."""
+        self.remove(address)
+        self._names[address] = tuple(dict.fromkeys(name.lower() for name in names))
         for name in self._names[address]:
-            self._addresses.setdefault(name.lower(), []).append(address)
+            self._addresses.setdefault(name, []).append(address)
 
     def remove(self, address: str) -> None:
         """Forgets a container; safe to call twice."""
         for name in self._names.pop(address, ()):
-            self._addresses[name.lower()].remove(address)
-            if not self._addresses[name.lower()]:
-                del self._addresses[name.lower()]
+            self._addresses[name].remove(address)
+            if not self._addresses[name]:
+                del self._addresses[name]
 
     def addresses(self, name: str) -> list[str]:
         """Who has the name, with or without the network's name behind it; no two questions get the same order."""

@@ -149,6 +149,7 @@ class NetlinkSocket:
 
     def join(self, group: int) -> None:
         """From now on receives what the kernel tells this multicast group."""
+        self._socket.bind((0, 0))  # without a port of its own, a socket is passed over
         self._socket.setsockopt(SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, group)
 
     def pending(self) -> Iterator[tuple[int, bytes]]:
