@@ -375,7 +375,7 @@ def _sets(table: Table) -> list[Message]:
 
 def _chains(table: Table) -> list[Message]:
     base = [table.create_base_chain(*chain) for chain in BASE_CHAINS]
-    return [*base, table.create_chain("published")]
+    return [table.create_chain("published"), *base]
 
 
 def _rules(table: Table) -> list[Message]:
