@@ -116,7 +116,7 @@ async def _run(places: Places, options: argparse.Namespace) -> None:
 
 
 def _end(engine: LocalEngine) -> None:
-    asyncio.get_running_loop().create_task(engine.shutdown())  # noqa: RUF006, the loop runs until it is done
+    asyncio.get_running_loop().create_task(engine.shutdown())
 
 
 def _options() -> argparse.Namespace:

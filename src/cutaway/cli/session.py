@@ -2,27 +2,77 @@
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import os
 import struct
 import termios
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
+from cutaway.cli.explanation import explain
+from cutaway.client import wire
+from cutaway.engine.connection import Disconnected
+from cutaway.engine.errors import EngineError
 from cutaway.engine.options import Caller
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine, Sequence
+
     from cutaway.engine.connection import Command, Connection
     from cutaway.engine.interface import Engine
 
+Result = TypeVar("Result")
 DEFAULT_WIDTH = 80
 
 
 class Session:
-    """What a verb works with."""
+    """What a verb works with. `on_signal` gets the numbers of signals that the caller's process passes on."""
 
     def __init__(self, engine: Engine, connection: Connection, command: Command) -> None:
         self.engine, self.connection, self.command = engine, connection, command
         self.caller = Caller(command.cwd, command.environment, connection.credentials.pid)
+        self.on_signal: Callable[[str], Awaitable[None]] | None = None
+        self.detached, self._gone = asyncio.Event(), asyncio.Event()
+
+    async def listen(self) -> None:
+        """Takes what the caller's process sends, until it is gone."""
+        try:
+            while frame := await self.connection.receive():
+                if frame.kind == wire.DETACHED:
+                    self.detached.set()
+                elif frame.kind == wire.SIGNAL and self.on_signal:
+                    await self.on_signal(frame.body.decode("ascii", "replace"))
+        except wire.ProtocolError:
+            pass
+        self._gone.set()
+
+    async def while_here(self, work: Coroutine[object, object, Result]) -> Result:
+        """The result of work that has no sense without the caller: it is cancelled, and `Disconnected` raised, when
+        the caller goes away."""
+        task, gone = asyncio.ensure_future(work), asyncio.ensure_future(self._gone.wait())
+        try:
+            await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
+            if not task.done():
+                raise Disconnected("the caller has gone away")
+            return task.result()
+        finally:
+            gone.cancel()
+            task.cancel()
+
+    async def for_each(
+        self, names: Sequence[str], do: Callable[[str], Awaitable[object]], *, report: bool = True
+    ) -> int:
+        """Does something to each of several things at once, and prints the names of those that it went well with, and
+        what is wrong with the others. Returns the exit code."""
+        outcomes = await asyncio.gather(*map(do, names), return_exceptions=True)
+        for name, outcome in zip(names, outcomes, strict=True):
+            if isinstance(outcome, EngineError):
+                await self.complain(f"cutaway: {await explain(self.engine, outcome)}")
+            elif isinstance(outcome, BaseException):
+                raise outcome
+            elif report:
+                await self.print(name)
+        return int(any(isinstance(outcome, EngineError) for outcome in outcomes))
 
     async def print(self, text: str) -> None:
         """One line, or several, to standard output."""

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def render(rows: Sequence[Sequence[str]], *, gap: int = 3, least: int = 0) -> str:
-    """Lines of cells, each column as wide as its widest cell, at least `least`, and `gap` more; the last is not padded."""
+    """Lines of cells: a column is `gap` wider than its widest cell, at least `least`; the last is not padded."""
     widths: list[int] = []
     for row in rows:
         for column, cell in enumerate(row[:-1]):

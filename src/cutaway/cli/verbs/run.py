@@ -1,0 +1,124 @@
+"""`run` and `create`."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import TYPE_CHECKING, Any
+
+from cutaway.cli import foreground
+from cutaway.cli.parser import UsageError
+from cutaway.cli.verb import verb
+from cutaway.engine.errors import InvalidArgument
+from cutaway.engine.options import CREATE, RUN, create_request
+
+if TYPE_CHECKING:
+    from cutaway.cli.parser import Parsed
+    from cutaway.cli.session import Session
+    from cutaway.engine.model import CreateRequest
+
+USAGE = "[OPTIONS] IMAGE [COMMAND] [ARG...]"
+
+
+@verb(
+    "run",
+    "container run",
+    usage=USAGE,
+    summary="Create and start a new container from an image",
+    options=RUN,
+    completes="image",
+    interspersed=False,
+    failure_code=125,
+)
+async def run(session: Session, parsed: Parsed) -> int:
+    options = parsed.options
+    request = await _request(session, parsed)
+    if not options.get("detach"):
+        foreground.check_terminal(session, stdin=request.config.AttachStdin, tty=request.config.Tty)
+    container_id = await _create(session, request)
+    if options.get("detach"):
+        await session.engine.start(container_id)
+        await session.print(container_id)
+        return 0
+    sig_proxy = options.get("sig-proxy", True)
+    if request.host_config.AutoRemove and not request.config.Tty:
+        return await _run_on_descriptors(session, container_id, request, sig_proxy=sig_proxy)
+    return await foreground.start_attached(
+        session,
+        await session.engine.inspect(container_id),
+        stdin=request.config.AttachStdin,
+        stdout=request.config.AttachStdout,
+        stderr=request.config.AttachStderr,
+        detach_keys=options.get("detach-keys", ""),
+        sig_proxy=sig_proxy,
+    )
+
+
+@verb(
+    "create",
+    "container create",
+    usage=USAGE,
+    summary="Create a new container from an image, without starting it",
+    options=CREATE,
+    completes="image",
+    interspersed=False,
+)
+async def create(session: Session, parsed: Parsed) -> None:
+    await session.print(await _create(session, await _request(session, parsed)))
+
+
+async def _request(session: Session, parsed: Parsed) -> CreateRequest:
+    options, arguments = parsed
+    if "rootfs" in options:
+        image, command = "", arguments
+    elif arguments:
+        image, command = arguments[0], arguments[1:]
+    else:
+        raise UsageError("an image is needed, or a directory as --rootfs")
+    if _reads_files(options):  # which may be pipes that someone is still to write to
+        return await asyncio.to_thread(create_request, options, image, command, session.caller)
+    return create_request(options, image, command, session.caller)
+
+
+def _reads_files(options: dict[str, Any]) -> bool:
+    return bool(options.keys() & {"env-file", "label-file", "security-opt"})
+
+
+async def _create(session: Session, request: CreateRequest) -> str:
+    """Creates the container, writes its ID to `--cidfile`, and returns it."""
+    cidfile = request.host_config.ContainerIDFile
+    if cidfile and os.path.exists(cidfile):
+        raise InvalidArgument(
+            f"container ID file found, make sure the other container isn't running or delete {cidfile}"
+        )
+    request.host_config.ConsoleSize = session.window()
+    created = await session.engine.create(request)
+    for warning in created.Warnings:
+        await session.complain(f"WARNING: {warning}")
+    if cidfile:
+        await _write_cidfile(session, cidfile, created.Id)
+    return created.Id
+
+
+async def _write_cidfile(session: Session, path: str, container_id: str) -> None:
+    try:
+        with open(path, "x") as file:
+            file.write(container_id)
+    except OSError as problem:
+        await session.engine.remove(container_id, volumes=True)
+        raise InvalidArgument(f"failed to create the container ID file: {problem}") from None
+
+
+async def _run_on_descriptors(session: Session, container_id: str, request: CreateRequest, *, sig_proxy: bool) -> int:
+    """In the foreground on the caller's own descriptors: output moves at the speed of a pipe and is in no log."""
+    config = request.config
+    ended = asyncio.ensure_future(session.engine.wait(container_id, "removed"))
+    try:
+        with foreground.Shared(
+            session, stdin=config.AttachStdin, stdout=config.AttachStdout, stderr=config.AttachStderr
+        ) as shared:
+            await session.connection.attach(shared.attachment(sig_proxy=sig_proxy))
+            await session.engine.start(container_id, shared.stdio)
+        return await foreground.until_container_ends(session, container_id, ended)
+    finally:
+        foreground.abandon(ended)
