@@ -60,7 +60,7 @@ clean: ## remove the virtual environment and what the tools have cached
 
 $(VENV)/installed: pyproject.toml bin/cutaway
 	@packaging/debian-packages libseccomp2
-	@$(PYTHON) -m venv $(VENV) 2>/dev/null || { packaging/debian-packages python3-venv && $(PYTHON) -m venv $(VENV); }
+	@$(PYTHON) -m venv $(VENV) >/dev/null 2>&1 || { packaging/debian-packages python3-venv && $(PYTHON) -m venv $(VENV); }
 	@$(VENV)/bin/pip install --quiet --editable .
 	@touch $@
 
