@@ -140,12 +140,15 @@ def test_writes_go_to_procfs_alone(directory: Path) -> None:
         return output
 
     sysctl = SetSysctl("net.ipv4.ip_forward", "1")
-    (directory / "sys/net/ipv4").mkdir(parents=True)
-    target = directory / "sys/net/ipv4/ip_forward"
+    target = directory / "target"
     target.write_text("untouched")
 
     def fake(context: Context) -> None:  # noqa: ARG001
-        mounts.mount(str(directory), "/proc", flags=mounts.MS_BIND)
+        """A tmpfs: its root has the inode number that procfs's has."""
+        mounts.mount("tmpfs", "/proc", "tmpfs")
+        for path in ("/proc/sys/net/ipv4/ip_forward", "/proc/self/oom_score_adj"):
+            os.makedirs(os.path.dirname(path))
+            Path(path).touch()
 
     def part(context: Context) -> None:  # noqa: ARG001
         mounts.mount("/proc/sys", "/proc", flags=mounts.MS_BIND)
@@ -531,6 +534,13 @@ def test_terminal_interrupts(directory: Path) -> None:
     os.write(terminal.master, b"\x03")
     code, _ = terminal.ended()
     assert code == -signal.SIGINT
+
+
+def test_terminal_belongs_to_the_program_of_an_init(directory: Path) -> None:
+    """^C would reach it twice if PID 1 were in the terminal's foreground as well."""
+    script = "set -- $(cat /proc/$$/stat); [ $5 = $$ ] && [ $8 = $$ ] && echo foreground"
+    terminal = Terminal(directory, OpenTerminal(), BecomeInit(), sh(script))
+    assert terminal.ended() == (0, "foreground\n")
 
 
 def test_terminal_is_of_a_devpts_or_there_is_none(directory: Path) -> None:
