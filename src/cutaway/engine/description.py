@@ -62,7 +62,7 @@ def describe(container: Container, around: Surroundings) -> dict[str, Any]:
         "process": _process(container, around.identity),
         "annotations": host.Annotations,
         "linux": {
-            "namespaces": _namespaces(around.shared),
+            "namespaces": namespaces(around.shared),
             "devices": list(_devices(host)),
             "sysctl": host.Sysctls,
             "maskedPaths": [] if _unmasked(host) else _MASKED,
@@ -142,8 +142,8 @@ def _unmasked(host: HostConfig) -> bool:
     return host.Privileged or security_options(host).get("systempaths") == "unconfined"
 
 
-def _namespaces(shared: dict[str, str]) -> list[dict[str, str]]:
-    """A type that is shared by an empty path stays the host's, and is left out."""
+def namespaces(shared: dict[str, str]) -> list[dict[str, str]]:
+    """OCI's `linux.namespaces`. A type that is shared by an empty path stays the host's, and is left out."""
     kinds = ("mount", "uts", "ipc", "pid", "network", "cgroup")
     return [{"type": kind, "path": shared.get(kind, "")} for kind in kinds if shared.get(kind, "new")]
 

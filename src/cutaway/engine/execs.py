@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from cutaway.engine import streams
 from cutaway.engine.description import environment, process_capabilities, security_options
 from cutaway.engine.errors import Conflict, InvalidArgument, NotFound
-from cutaway.engine.lifecycle import exit_code
+from cutaway.engine.lifecycle import BORN_WITH, exit_code
 from cutaway.engine.model import Exec, ProcessConfig
 from cutaway.plan.operation import Context
 from cutaway.runtime.compile import entering
@@ -108,10 +108,11 @@ class Executions:
             operation.prepare(context)
         attachment = streams.Attachment(stdout=config.AttachStdout, stderr=config.AttachStderr and not config.Tty)
         with streams.given(stdio) if stdio else streams.piped(attachment, config) as ends:
-            birth = await self._link.clone(execution.id, operations, context.descriptors | ends.named)
-            process_input = ends.take("input")
-        process = execution.process = await birth.cloned()
-        process.input = process_input
+            born_with = {name: context.descriptors[name] for name in BORN_WITH if name in context.descriptors}
+            birth = await self._link.clone(execution.id, 0, born_with)
+            birth.send(operations, context.descriptors | ends.of_process())
+            process = execution.process = await birth.cloned()
+            process.input = ends.take("input")
         process.terminal = await birth.execute()
         process.ended.add_done_callback(lambda ended: self._finish(execution, exit_code(ended.result().status)))
         return self._connected(execution, process, attachment)
@@ -131,6 +132,9 @@ class Executions:
         config, container = execution.config, execution.container
         assert container.process
         context.descriptors["process"] = os.dup(container.process.pidfd)
+        namespaces = self._outfitter.own_namespaces(container)
+        if "pid" in namespaces:
+            context.descriptors["pid_namespace"] = os.dup(container.process.pidfd)
         root = os.open(f"/proc/{container.process.pid}/root", os.O_PATH | os.O_DIRECTORY)
         try:
             identity = self._outfitter.identity(container, root, config.User or None)
@@ -150,7 +154,7 @@ class Executions:
         seccomp = None
         if not config.Privileged:
             seccomp = self._outfitter.filter(container, capabilities["bounding"], context)
-        return entering(process, self._outfitter.join(container), self._outfitter.own_namespaces(container), seccomp)
+        return entering(process, self._outfitter.join(container), namespaces, seccomp)
 
     async def wait(self, exec_id: str) -> int:
         """Its exit code, when it has one."""

@@ -21,7 +21,7 @@ from cutaway.engine.model import NEVER
 from cutaway.engine.options.values import size as size_in_bytes
 from cutaway.engine.processes import UNKNOWN_STATUS, Ended, Process
 from cutaway.plan.operation import Context, dump, load
-from cutaway.plan.plan import Plan, apply
+from cutaway.plan.plan import apply
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,13 +31,17 @@ if TYPE_CHECKING:
     from cutaway.engine.interface import Stdio, Streams
     from cutaway.engine.janitor import Janitor
     from cutaway.engine.model import LogConfig
-    from cutaway.engine.outfit import Outfitter
+    from cutaway.engine.outfit import Outfit, Outfitter
     from cutaway.engine.places import Places
-    from cutaway.engine.spawners import Child, SpawnerLink
+    from cutaway.engine.spawners import Birth, Child, SpawnerLink
 
 DEFAULT_STOP_TIMEOUT = 10  # seconds
 LOG_DEFAULTS = {"local": (20 << 20, 5), "json-file": (1 << 62, 1)}
 """Driver → the size in bytes at which a file is rotated and how many there are, unless `--log-opt` says otherwise."""
+
+
+BORN_WITH = ("cgroup", "pid_namespace")
+"""Descriptors that cloning needs."""
 
 
 class Lifecycle:
@@ -92,27 +96,45 @@ class Lifecycle:
     async def _apply(self, container: Container, context: Context, stdio: Stdio | None) -> None:
         """The plan, from the first operation on the host to the program."""
         outfit = self._outfitter.outfit(container)
-        self._unfinished.save(container.id, dump([*outfit.before, *outfit.after]))
-        apply(outfit.before, context)
-        plan = Plan(outfit.before, self._outfitter.inside(container, outfit, context), outfit.after)
-        for operation in plan.inside:
-            operation.prepare(context)
+        self._unfinished.save(container.id, dump([*outfit.cgroup, *outfit.before, *outfit.after]))
         container.record.own_log = stdio is None
+        apply(outfit.cgroup, context)
         with self._ends(container, stdio) as ends:
-            held = outfit.for_inside(context.descriptors)
-            birth = await self._link.clone(
-                container.id, plan.inside, held | ends.named, self._exit_file(container), self.log_of(container)
-            )
-            process_input = os.dup(ends.named["input"]) if "input" in ends.named else -1
-        apply((operation for operation in plan.after if not operation.needs_process), context)
-        process = container.process = await birth.cloned()
+            birth = await self._clone(container, outfit, context, ends)
+            try:
+                self._prepare(container, outfit, context, birth, ends)
+                process = container.process = await birth.cloned()
+            except BaseException:
+                await birth.discard()
+                raise
+            process.input = ends.take("input")
         context.pid = process.pid
-        process.input = process_input
-        apply((operation for operation in plan.after if operation.needs_process), context)
+        apply((operation for operation in outfit.after if operation.needs_process), context)
         self._note_running(container, process)
         self._pass_readers(container)
         process.terminal = await birth.execute()
         self._outfitter.started(container)
+
+    def _prepare(
+        self, container: Container, outfit: Outfit, context: Context, birth: Birth, ends: streams.Ends
+    ) -> None:
+        """The host's part, while the process is born, and then while it does its own."""
+        apply(outfit.before, context)
+        operations = self._outfitter.inside(container, outfit, context)
+        for operation in operations:
+            operation.prepare(context)
+        birth.send(operations, outfit.for_inside(context.descriptors) | ends.of_process())
+        apply((operation for operation in outfit.after if not operation.needs_process), context)
+
+    async def _clone(self, container: Container, outfit: Outfit, context: Context, ends: streams.Ends) -> Birth:
+        for operation in outfit.join_cgroup:
+            operation.prepare(context)
+        if path := outfit.shared.get("pid"):
+            context.descriptors["pid_namespace"] = os.open(path, os.O_RDONLY)
+        born_with = {name: context.descriptors[name] for name in BORN_WITH if name in context.descriptors}
+        return await self._link.clone(
+            container.id, outfit.new.flags, born_with | ends.ours(), self._exit_file(container), self.log_of(container)
+        )
 
     def _ends(self, container: Container, stdio: Stdio | None) -> streams.Ends:
         """The standard streams of a process that is to be started."""

@@ -8,13 +8,13 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
-from cutaway.engine.description import Surroundings, describe, resources
+from cutaway.engine.description import Surroundings, describe, namespaces, resources
 from cutaway.engine.errors import Conflict, InvalidArgument
 from cutaway.kernel.cgroups import Cgroup, UnsupportedResource, host_layout
 from cutaway.kernel.namespaces import identity
 from cutaway.plan.cgroups import create_operations, join_operation
 from cutaway.plan.mounts import MountOverlay, MountTmpfs
-from cutaway.runtime.compile import Given, inside
+from cutaway.runtime.compile import Given, inside, new_namespaces
 from cutaway.runtime.identity import IdentityError, identify
 
 if TYPE_CHECKING:
@@ -25,21 +25,25 @@ if TYPE_CHECKING:
     from cutaway.engine.places import Places
     from cutaway.engine.seccomp import Filters
     from cutaway.engine.volumes import Volumes
+    from cutaway.plan.namespaces import NewNamespaces
     from cutaway.plan.operation import Context, Operation
     from cutaway.plan.process import LoadSeccomp
     from cutaway.runtime.identity import Identity
 
-_HELD_FOR_THE_HOST = ("netns:route",)
+_HELD_FOR_THE_HOST = ("netns:route", "cgroup", "pid_namespace")
 _JOINED = ("cgroup", "ipc", "uts", "net", "pid", "mnt")
 
 
 class Outfit(NamedTuple):
-    """`before`, `after`: operations on the host. `join_cgroup`: by which the first process joins its cgroup. `held`:
+    """`cgroup`, `before`, `after`: operations on the host, the first before there is a process, the second while it is
+    born. `new`: the namespaces that it is born into. `join_cgroup`: by which the first process joins its cgroup. `held`:
     kind of namespace → name of its descriptor. `shared`: OCI namespace type → path of the one it joins, empty for the
     host's. `mounts`: OCI mounts. `shm`: a directory of the host that is to be /dev/shm, if it is shared."""
 
+    cgroup: list[Operation]
     before: list[Operation]
     after: list[Operation]
+    new: NewNamespaces
     join_cgroup: list[Operation]
     held: dict[str, str]
     shared: dict[str, str]
@@ -68,12 +72,15 @@ class Outfitter:
         """What the container gets. Raises `EngineError` where it asks for what the host cannot give."""
         network = self._networks.outfit(container)
         shm, shm_operations = self._shared_memory(container)
+        shared = self._shared_namespaces(container) | network.shared
         return Outfit(
-            before=[*self._cgroup_operations(container), *self._root(container), *shm_operations, *network.before],
+            cgroup=self._cgroup_operations(container),
+            before=[*self._root(container), *shm_operations, *network.before],
             after=network.after,
+            new=new_namespaces(namespaces(shared), network.held),
             join_cgroup=self.join(container),
             held=network.held,
-            shared=self._shared_namespaces(container) | network.shared,
+            shared=shared,
             mounts=[*network.mounts, *self._volumes.mounts(container)],
             shm=shm,
         )

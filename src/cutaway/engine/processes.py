@@ -29,9 +29,12 @@ class Process:
 
     @property
     def start_time(self) -> int:
-        """With the PID, what names it for good: clock ticks since the host's boot."""
-        with open(f"/proc/{self.pid}/stat", encoding="utf-8", errors="replace") as file:
-            return int(file.read().rpartition(")")[2].split()[19])
+        """With the PID, what names it for good: clock ticks since the host's boot; 0 where it has ended."""
+        try:
+            with open(f"/proc/{self.pid}/stat", encoding="utf-8", errors="replace") as file:
+                return int(file.read().rpartition(")")[2].split()[19])
+        except FileNotFoundError:
+            return 0
 
     def signal(self, number: int) -> None:
         """Sends a signal; nothing where it has ended."""

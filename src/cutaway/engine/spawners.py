@@ -32,18 +32,29 @@ class Child(NamedTuple):
 
 
 class Birth:
-    """A process that is being cloned, sets itself up, and then waits for `execute`."""
+    """A process that is being cloned, waits for its operations, applies them, and then waits for `execute`."""
 
     def __init__(self, cloned: asyncio.Future[Process], report: socket.socket) -> None:
         self._cloned, self._report = cloned, report
 
     async def cloned(self) -> Process:
         """The process, now the caller's to close. Raises `NotStarted`."""
+        return await self._cloned
+
+    def send(self, operations: list[Operation], descriptors: Mapping[str, int]) -> None:
+        """What it is to do, and the descriptors for that; the last operation executes its program."""
+        message = {"operations": dump(operations), "descriptors": list(descriptors)}
         try:
-            return await self._cloned
-        except BaseException:
-            self._report.close()
-            raise
+            send(self._report, message, list(descriptors.values()))
+        except OSError:
+            pass  # it has ended; `execute` tells
+
+    async def discard(self) -> None:
+        """Has it end before it executes anything, and waits for that."""
+        self._report.close()
+        process = await self._cloned
+        await process.ended
+        process.close()
 
     async def execute(self) -> int:
         """Lets it execute its program; returns the terminal's master, or -1 where it has none.
@@ -95,19 +106,21 @@ class SpawnerLink:
     async def clone(
         self,
         key: str,
-        operations: list[Operation],
+        flags: int,
         descriptors: Mapping[str, int],
         exit_file: str = "",
         log: dict[str, Any] | None = None,
     ) -> Birth:
-        """Has a process cloned that applies `operations`, and waits before the last."""
+        """Has a process cloned into new namespaces, CLONE_NEW* in `flags`, which then waits for its operations.
+
+        `descriptors`: see `spawner.fork.start`; and our ends of its streams: `output:stdout`, `output:stderr`, `input`.
+        """
         await self.connect()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             named = {**descriptors, "report": theirs.fileno()}
             future = self._starting[key] = asyncio.get_running_loop().create_future()
-            request = {"do": "start", "key": key, "operations": dump(operations), "exit_file": exit_file, "log": log}
-            self._send(request, named)
+            self._send({"do": "start", "key": key, "flags": flags, "exit_file": exit_file, "log": log}, named)
         return Birth(future, ours)
 
     def follow(self, process: Process) -> None:

@@ -32,6 +32,14 @@ class Ends:
         close_all(self.named.values())
         self.named.clear()
 
+    def of_process(self) -> dict[str, int]:
+        """Those that are the process's own."""
+        return {name: descriptor for name, descriptor in self.named.items() if name in (_STDIN, _STDOUT, _STDERR)}
+
+    def ours(self) -> dict[str, int]:
+        """The other ends."""
+        return {name: descriptor for name, descriptor in self.named.items() if name not in self.of_process()}
+
     def take(self, name: str) -> int:
         """The descriptor of this name, now the caller's; -1 where there is none."""
         return self.named.pop(name, -1)

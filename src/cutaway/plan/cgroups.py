@@ -138,7 +138,7 @@ class JoinCgroup(Operation):
     manual = "clone(2)"
 
     def prepare(self, context: Context) -> None:
-        if self.directory:
+        if self.directory and "cgroup" not in context.descriptors:
             flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
             context.descriptors["cgroup"] = os.open(self.directory, flags)
 

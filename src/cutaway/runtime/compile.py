@@ -39,7 +39,7 @@ from cutaway.plan.process import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Container, Iterator
     from typing import Any
 
     from cutaway.plan.operation import Operation
@@ -105,15 +105,24 @@ def entering(
 
 def _namespaces(wanted: list[dict[str, str]], given: Given) -> Iterator[Operation]:
     """The cgroup namespace comes after the cgroup is joined: it shows as its root where its maker then is."""
-    kinds = {_KERNEL_NAMES.get(entry["type"], entry["type"]): entry.get("path", "") for entry in wanted}
-    new = [kind for kind, path in kinds.items() if not path and kind not in given.namespaces]
-    yield NewNamespaces([kind for kind in new if kind != "cgroup"])
+    kinds = _kinds(wanted)
+    yield new_namespaces(wanted, given.namespaces)
     for kind, path in kinds.items():
         if path or kind in given.namespaces:
             yield JoinNamespace(kind, path, given.namespaces.get(kind, ""))
     yield from given.join_cgroup
-    if "cgroup" in new:
+    if kinds.get("cgroup") == "":
         yield NewNamespaces(["cgroup"])
+
+
+def new_namespaces(wanted: list[dict[str, str]], held: Container[str]) -> NewNamespaces:
+    """Those that the process is born into; `held`: the kinds that were made beforehand."""
+    kinds = _kinds(wanted)
+    return NewNamespaces([kind for kind, path in kinds.items() if not path and kind not in held and kind != "cgroup"])
+
+
+def _kinds(wanted: list[dict[str, str]]) -> dict[str, str]:
+    return {_KERNEL_NAMES.get(entry["type"], entry["type"]): entry.get("path", "") for entry in wanted}
 
 
 def _session(given: Given) -> Iterator[Operation]:

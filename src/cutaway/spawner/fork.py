@@ -1,8 +1,9 @@
-"""From a list of operations to a running process: clone, apply them inside, execute.
+"""From a request to a running process: clone, receive the operations, apply them, execute.
 
-The child reports over the socket `report`: nothing but its closing, by `execve`, when all went well; otherwise one
-message that says which operation failed and how. There it also waits, before it executes, for one byte, while the
-engine wires its network.
+The process is cloned while the engine still prepares the host, and then gets its operations from the engine itself, over
+the socket `report`. There it also waits, before it executes, for one byte, while its network is wired; and there it says
+how it went: nothing but the socket's closing, by `execve`, when all went well; otherwise one message that tells which
+operation failed and how.
 """
 
 from __future__ import annotations
@@ -13,73 +14,72 @@ import os
 
 from cutaway.kernel.namespaces import CLONE_NEWPID, clone, setns
 from cutaway.plan import cgroups, mounts, namespaces, process  # noqa: F401, so that `load` knows them
-from cutaway.plan.namespaces import JoinNamespace, JoinProcess, NewNamespaces
-from cutaway.plan.operation import Context, Operation
-from cutaway.spawner.messages import send
+from cutaway.plan.operation import Context, load
+from cutaway.spawner.messages import receive, send
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+    from cutaway.plan.operation import Operation
 
 _IGNORED_BY_PYTHON = (_signal.SIGPIPE, _signal.SIGXFSZ)
 
 
-def start(operations: list[Operation], context: Context, own_pid_namespace: int) -> tuple[int, int]:
-    """Clones a process that applies `operations`, the last of which executes a program. Returns its PID and pidfd."""
-    joined = _pid_namespace(operations, context)
+def start(descriptors: dict[str, int], flags: int, host: int, own_pid_namespace: int) -> tuple[int, int]:
+    """Clones a process into new namespaces (`flags`) that takes its operations from `descriptors["report"]`.
+
+    It is born in the cgroup v2 directory `cgroup` and in the PID namespace of `pid_namespace` (of a namespace or a
+    process), where `descriptors` has them: only children enter a PID namespace. Returns its PID and a pidfd.
+    """
+    joined = descriptors.get("pid_namespace", -1)
     if joined >= 0:
         setns(joined, CLONE_NEWPID)
     try:
-        pid, pidfd = clone(_flags(operations), context.descriptors.get("cgroup", -1))
+        pid, pidfd = clone(flags, descriptors.get("cgroup", -1))
     finally:
         if joined >= 0:
             setns(own_pid_namespace, CLONE_NEWPID)
     if pid == 0:
-        _become(operations, context)
+        _become(_socket.socket(fileno=descriptors["report"]), Context(host=host), cloned_into=flags != 0)
     return pid, pidfd
 
 
-def _flags(operations: list[Operation]) -> int:
-    first = operations[0]
-    return first.flags if isinstance(first, NewNamespaces) else 0
-
-
-def _pid_namespace(operations: list[Operation], context: Context) -> int:
-    """A descriptor of the PID namespace to be born in, -1 for this one or a new one: only children enter one."""
-    for operation in operations:
-        if isinstance(operation, JoinNamespace) and operation.kind == "pid":
-            return context.descriptors[operation.held_as]
-        if isinstance(operation, JoinProcess) and "pid" in operation.kinds_joined:
-            return context.descriptors[operation.descriptor]
-    return -1
-
-
-def _become(operations: list[Operation], context: Context) -> None:
-    """The child, from here to the program; never returns."""
-    *setup, execute = operations[1:] if _flags(operations) else operations
-    current: Operation = execute
+def _become(report: _socket.socket, context: Context, cloned_into: bool) -> NoReturn:
+    """The child, from here to the program. The first operation, new namespaces, was done by cloning if so."""
+    current: Operation | None = None
     try:
         for signal in _IGNORED_BY_PYTHON:
             _signal.signal(signal, _signal.SIG_DFL)
-        _connect_streams(context.descriptors)
-        for current in setup:
+        *setup, execute = _received(report, context)
+        for current in setup[cloned_into:]:
             current.apply(context)
-        if os.read(context.descriptors["report"], 1):
+        if report.recv(1):
             current = execute
             execute.apply(context)
     except BaseException as error:
-        _report(context.descriptors["report"], current, error)
+        _say(report, current, error)
     os._exit(127)
 
 
-def _connect_streams(descriptors: dict[str, int]) -> None:
+def _received(report: _socket.socket, context: Context) -> list[Operation]:
+    """The operations, with what they need in `context.descriptors`; ends the process where the engine is gone."""
+    message, descriptors = receive(report)
+    if message is None:
+        os._exit(127)
+    context.descriptors = dict(zip(message["descriptors"], descriptors, strict=True))
+    context.descriptors["console"] = report.fileno()
     for number, name in enumerate(("stdin", "stdout", "stderr")):
-        if name in descriptors:
-            os.dup2(descriptors[name], number)
+        if name in context.descriptors:
+            os.dup2(context.descriptors[name], number)
+    return load(message["operations"])
 
 
-def _report(report: int, operation: Operation, error: BaseException) -> None:
+def _say(report: _socket.socket, operation: Operation | None, error: BaseException) -> None:
     failure = {
-        "operation": type(operation).__name__,
-        "why": operation.why(),
+        "operation": type(operation).__name__ if operation else "start",
         "kind": type(error).__name__,
         "errno": getattr(error, "errno", None) or 0,
         "message": str(error),
     }
-    send(_socket.socket(fileno=report), failure)
+    send(report, failure)

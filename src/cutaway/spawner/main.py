@@ -17,7 +17,6 @@ from cutaway.kernel.memfd import sealed_copy
 from cutaway.kernel.mounts import MS_PRIVATE, attach_at, enter_root, new_mount, set_attributes
 from cutaway.kernel.namespaces import CLONE_NEWNS, unshare
 from cutaway.kernel.prctl import set_dumpable
-from cutaway.plan.operation import Context, load
 from cutaway.spawner.fork import start
 from cutaway.spawner.logs import DRIVERS
 from cutaway.spawner.messages import receive, send
@@ -112,8 +111,7 @@ class Spawner:
 
     def _start(self, message: dict[str, Any], descriptors: dict[str, int]) -> None:
         key = message["key"]
-        context = Context(descriptors, host=self._host)
-        pid, pidfd = start(load(message["operations"]), context, self._own_pid_namespace)
+        pid, pidfd = start(descriptors, message["flags"], self._host, self._own_pid_namespace)
         child = self._children[key] = Child(pid, pidfd, message["exit_file"])
         self._watch(pidfd, lambda: self._ended(key))
         self._copy_output(child, message, descriptors)
@@ -265,8 +263,8 @@ def main(listener: int) -> None:
     os.set_inheritable(listener, False)
     spawner = Spawner(_socket.socket(fileno=listener), host)
     _leave_the_hosts_tree()
-    gc.freeze()
     gc.disable()
+    gc.freeze()
     spawner.serve()
 
 
