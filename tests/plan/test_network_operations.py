@@ -13,7 +13,8 @@ from contextlib import ExitStack, contextmanager
 import pytest
 
 from cutaway.kernel.netlink.namespace import network_namespace
-from cutaway.plan.firewall import AddNetworkToTable, AllowForwarding, CreateTable, MapPorts, unmap_ports
+from cutaway.plan.docker import AllowForwarding
+from cutaway.plan.firewall import AddNetworkToTable, CreateTable, MapPorts, unmap_ports
 from cutaway.plan.network import (
     AwaitCarrier,
     BringUpLoopback,
@@ -26,6 +27,7 @@ from cutaway.plan.network import (
     delete_veths,
 )
 from cutaway.plan.operation import Context, Operation, dump, load
+from tests.dockerd import Docker
 from tests.host import ADDRESS, OUTSIDE, OUTSIDE_ADDRESS
 
 PATIENCE = 0.4
@@ -330,3 +332,45 @@ def hosts_firewall() -> Iterator[None]:
     subprocess.run(["nft", rules], check=True)
     yield
     subprocess.run(["nft", "delete", "table", "inet", "admin"], check=True)
+
+
+def test_beside_docker_both_reach_out_and_neither_reaches_the_other(wire: Wiring, docker: Docker) -> None:
+    network = wire.network()
+    one, two, outside = wire.box(network, 2), wire.box(network, 3), wire.outside()
+    wire.publish(["tcp", "", 8080, one.address, 80])
+    with docker_container(docker, "-p", "8090:80") as other:
+        with outside.listen(80) as listener:
+            assert one.reaches(OUTSIDE_ADDRESS, 80, listener) == ADDRESS
+            assert other.reaches(OUTSIDE_ADDRESS, 80, listener) == ADDRESS
+        with one.listen(80) as listener:
+            assert two.reaches(one.address, 80, listener) == two.address
+            assert outside.reaches(ADDRESS, 8080, listener) == OUTSIDE_ADDRESS
+            assert other.reaches(ADDRESS, 8080, listener)
+            assert other.reaches(one.address, 80, listener) == ""
+        with other.listen(80) as listener:
+            assert outside.reaches(ADDRESS, 8090, listener) == OUTSIDE_ADDRESS
+            assert one.reaches(ADDRESS, 8090, listener)
+        with other.listen(81) as listener:
+            assert one.reaches(other.address, 81, listener) == ""
+
+
+@pytest.mark.usefixtures("docker")
+def test_dockers_tables_are_afterwards_as_before() -> None:
+    before = ruleset()
+    network = Network(1)
+    with applied(CreateTable(TABLE), *network.operations):
+        listed = subprocess.run(["iptables", "-S", "FORWARD"], capture_output=True, text=True, check=True).stdout
+        assert f"-A FORWARD -i {network.bridge} -m comment --comment" in listed
+        assert ruleset() != before
+    assert ruleset() == before
+
+
+@contextmanager
+def docker_container(docker: Docker, *options: str) -> Iterator[Box]:
+    name = docker("run", "-d", *options, "busybox", "sleep", "1000")
+    try:
+        pid, address = docker("inspect", "-f", "{{.State.Pid}} {{.NetworkSettings.IPAddress}}", name).split()
+        with open(f"/proc/{pid}/ns/net") as netns:
+            yield Box(netns.fileno(), address)
+    finally:
+        docker("rm", "-f", name)

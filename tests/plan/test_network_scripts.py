@@ -12,7 +12,8 @@ from typing import NamedTuple
 import pytest
 
 from cutaway.kernel.netlink.namespace import network_namespace
-from cutaway.plan.firewall import AddNetworkToTable, AllowForwarding, CreateTable, MapPorts, RedirectNames
+from cutaway.plan.docker import AllowForwarding
+from cutaway.plan.firewall import AddNetworkToTable, CreateTable, MapPorts, RedirectNames
 from cutaway.plan.network import (
     AwaitCarrier,
     BringUpLoopback,
@@ -27,6 +28,7 @@ from cutaway.plan.operation import Context, Operation
 DOCKERS_CHAINS = """
 table ip filter {
     chain DOCKER-USER { counter return; }
+    chain DOCKER-ISOLATION-STAGE-2 { counter return; }
     chain FORWARD { type filter hook forward priority filter; policy drop; counter jump DOCKER-USER; }
 }
 """

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from cutaway.kernel.netlink.route import RouteSocket
 from cutaway.network.addresses import mac_address
-from cutaway.plan.firewall import AddNetworkToTable, AllowForwarding, MapPorts
+from cutaway.plan.docker import AllowForwarding
+from cutaway.plan.firewall import AddNetworkToTable, MapPorts
 from cutaway.plan.network import (
     AwaitCarrier,
     BringUpLoopback,

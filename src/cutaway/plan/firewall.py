@@ -1,4 +1,4 @@
-"""Operations on the packet filter: an engine's one table, the networks and published ports in it, a way past Docker.
+"""Operations on the packet filter: an engine's one table, the networks and published ports in it.
 
 Whatever there are many of (networks, ports) is an element of a set or a map, so that a packet's way is equally long
 however many there are, and a change is one element. `accept` in one table never overrules another's `drop`: the host's
@@ -21,7 +21,6 @@ from cutaway.kernel.nftables.expressions import (
     RELATED,
     accept,
     among,
-    counter,
     ct_state,
     ct_status,
     daddr,
@@ -300,65 +299,6 @@ class RedirectNames(Operation):
 def _redirect(protocol: str) -> bytes:
     asked = daddr.equals(NAME_SERVER) + l4proto.equals(protocol) + dport.equals(53)
     return asked + dnat(NAME_SERVER, NAME_SERVER_PORT)
-
-
-class AllowForwarding(Operation):
-    """Lets a bridge's packets pass Docker's packet filter, whose FORWARD chain drops what it does not know.
-
-    Nothing is done where Docker is not. It may come later: applied again, this adds what is missing and nothing else.
-    The rules come last in the chain, after all that the host's administrator and Docker decide there.
-    """
-
-    bridge: str
-
-    manual = "iptables(8)"
-
-    def apply(self, context: Context) -> None:  # noqa: ARG002
-        with NftablesSocket() as nft:
-            if _is_docker_there(nft) and len(self._handles(nft)) < len(self._rules()):
-                nft.commit(
-                    *(_FILTER.delete_rule("FORWARD", handle) for handle in self._handles(nft)),
-                    *(_FILTER.add_rule("FORWARD", rule, comment=self._comment()) for rule in self._rules()),
-                )
-
-    def undo(self, context: Context) -> None:  # noqa: ARG002
-        with NftablesSocket() as nft:
-            nft.commit(*(_FILTER.delete_rule("FORWARD", handle) for handle in self._handles(nft)))
-
-    def shell(self) -> str:
-        return f"if iptables -n -L DOCKER-USER >/dev/null 2>&1; then\n{self._iptables('-A')}\nfi"
-
-    def shell_undo(self) -> str:
-        return f"if iptables -C {self._specification('-i')} 2>/dev/null; then\n{self._iptables('-D')}\nfi"
-
-    def why(self) -> str:
-        return f"Docker's FORWARD chain drops what is not Docker's; this lets the packets of {self.bridge} pass it."
-
-    def _comment(self) -> str:
-        return f"cutaway {self.bridge}"
-
-    def _rules(self) -> list[bytes]:
-        return [field.equals(self.bridge) + counter + accept for field in (iifname, oifname)]
-
-    def _handles(self, nft: NftablesSocket) -> list[int]:
-        try:
-            return [rule.handle for rule in nft.rules(_FILTER, "FORWARD") if rule.comment == self._comment()]
-        except FileNotFoundError:
-            return []
-
-    def _iptables(self, verb: str) -> str:
-        return "\n".join(f"iptables {verb} {self._specification(way)}" for way in ("-i", "-o"))
-
-    def _specification(self, way: str) -> str:
-        return f"FORWARD {way} {self.bridge} -m comment --comment '{self._comment()}' -j ACCEPT"
-
-
-_FILTER = Table("ip", "filter")
-
-
-def _is_docker_there(nft: NftablesSocket) -> bool:
-    names = {chain.name for chain in nft.chains("ip") if chain.table == "filter"}
-    return {"FORWARD", "DOCKER-USER"} <= names
 
 
 def _commit_if_there(nft: NftablesSocket, *requests: Message) -> None:
