@@ -107,8 +107,14 @@ def _header(pid: int) -> ctypes.Array[ctypes.c_uint32]:
 def keep_bounding(keep: int) -> None:
     """Drops from the bounding set all that is not in `keep`, also what this file has no name for; needs CAP_SETPCAP
     unless there is nothing to drop."""
-    for number in _numbers(bounding() & ~keep):
-        prctl.prctl(prctl.PR_CAPBSET_DROP, number, subject=f"PR_CAPBSET_DROP, {_name(number)}")
+    for number in _numbers(~keep):
+        try:
+            prctl.prctl(prctl.PR_CAPBSET_DROP, number, subject=f"PR_CAPBSET_DROP, {_name(number)}")
+        except KernelError as error:
+            if error.errno == errno.EINVAL:  # the kernel has no more
+                return
+            if bounding() >> number & 1:
+                raise
 
 
 def set_ambient(bits: int) -> None:

@@ -160,8 +160,14 @@ def capability_sets(
     return {"bounding": kept, "effective": held, "permitted": held, "inheritable": [], "ambient": []}
 
 
+_held: list[int] = []
+
+
 def _all() -> int:
-    return capabilities.bounding() & capabilities.capget()[1]
+    """What this process has; asked once, as it takes the kernel 41 answers."""
+    if not _held:
+        _held.append(capabilities.bounding() & capabilities.capget()[1])
+    return _held[0]
 
 
 def _chosen(add: set[str], drop: set[str]) -> int:
