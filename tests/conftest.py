@@ -61,9 +61,9 @@ def _directory() -> Iterator[Path]:
 
 @contextmanager
 def _running_engine() -> Iterator[Engine]:
-    watch = Watch([])
     with _directory() as directory:
         engine = Engine(directory)
+        watch = Watch([engine.runtime_dir])
         engine("version")
         _directories.extend((engine.root, engine.runtime_dir))
         try:
@@ -72,7 +72,7 @@ def _running_engine() -> Iterator[Engine]:
             _directories.remove(engine.root)
             _directories.remove(engine.runtime_dir)
             engine.stop()
-    _assert_none("left behind by the engine", watch.left_behind())
+        _assert_none("left behind by the engine", watch.left_behind())
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,7 @@ host owns (mounts, links, tables) nothing may be missing either. The kernel take
 from __future__ import annotations
 
 import gc
+import hashlib
 import json
 import os
 import re
@@ -24,7 +25,8 @@ PATIENCE = 5.0
 SESSION_MARK = f"CUTAWAY_TEST_SESSION={os.getpid()}"
 """In the environment of every process a test starts, directly or not; the engine keeps variables of this prefix."""
 OF_THE_HOST = ("mount", "link", "network namespace", "nftables")
-FOREIGN_CGROUPS = re.compile(r"(docker.*|containerd|libpod.*|machine\.slice|system\.slice|user\.slice|init\.scope)$")
+FOREIGN_CGROUPS = re.compile(r"docker|libpod|machine\.slice|cutaway(-[0-9a-f]{6})?$")
+"""Of Docker, podman, and engines of ours that the session does not know: they come and go as they like."""
 
 
 class Watch:
@@ -50,7 +52,8 @@ class Watch:
         return sorted(thing for thing in (self._before - self._look()).elements() if thing.startswith(OF_THE_HOST))
 
     def _look(self) -> Counter[str]:
-        return Counter(thing for things in LISTS for thing in things()) + Counter(_files(self._directories))
+        everywhere = Counter(thing for things in LISTS for thing in things())
+        return everywhere + Counter(_cgroups(self._directories)) + Counter(_files(self._directories))
 
 
 def _mounts() -> Iterator[str]:
@@ -67,13 +70,22 @@ def _named_network_namespaces() -> Iterator[str]:
     return (f"network namespace /run/netns/{name}" for name in _names("/run/netns"))
 
 
-def _cgroups() -> Iterator[str]:
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
-        mount_point, kind = line.split()[4], line.split(" - ")[1].split()[0]
-        if kind in ("cgroup", "cgroup2"):
-            for directory, children, _ in os.walk(mount_point):
-                children[:] = [name for name in children if not FOREIGN_CGROUPS.match(name)]
-                yield f"cgroup {directory}"
+def cgroup_hierarchies() -> list[Path]:
+    """Where the host has its cgroup hierarchies mounted."""
+    mounts = [line.split() for line in Path("/proc/self/mounts").read_text().splitlines()]
+    return [Path(mount_point) for _, mount_point, kind, *_ in mounts if kind in ("cgroup", "cgroup2")]
+
+
+CGROUPS_THERE_BEFORE = {name for hierarchy in cgroup_hierarchies() for name in os.listdir(hierarchy)}
+
+
+def _cgroups(directories: Iterable[Path]) -> Iterator[str]:
+    ours = {f"cutaway-{hashlib.sha256(bytes(directory)).hexdigest()[:6]}" for directory in directories}
+    for hierarchy in cgroup_hierarchies():
+        names = {top.name for top in os.scandir(hierarchy) if top.is_dir()}
+        foreign = {name for name in names if name in CGROUPS_THERE_BEFORE or FOREIGN_CGROUPS.match(name)}
+        for name in names - (foreign - ours):
+            yield from (f"cgroup {directory}" for directory, _, _ in os.walk(hierarchy / name))
 
 
 def _rules() -> Iterator[str]:
@@ -127,4 +139,4 @@ def _names(directory: str) -> list[str]:
         return []
 
 
-LISTS = (_mounts, _links, _named_network_namespaces, _cgroups, _rules, _processes, _descriptors)
+LISTS = (_mounts, _links, _named_network_namespaces, _rules, _processes, _descriptors)

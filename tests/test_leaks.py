@@ -27,13 +27,7 @@ def made(make: list[str], unmake: list[str]) -> Iterator[None]:
     subprocess.run(unmake, check=True)
 
 
-def hierarchy() -> str:
-    """Where some cgroup hierarchy of this host is mounted."""
-    lines = Path("/proc/self/mounts").read_text().splitlines()
-    return next(line.split()[1] for line in lines if line.split()[2] in ("cgroup", "cgroup2"))
-
-
-CGROUP = f"{hierarchy()}/cutaway-leak-{os.getpid()}"
+CGROUP = f"{leaks.cgroup_hierarchies()[0]}/cutaway-leak-{os.getpid()}"
 
 
 @pytest.mark.usefixtures("impatient")
