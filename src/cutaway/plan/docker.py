@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from cutaway.kernel.nftables.expressions import accept, counter, iifname, jump, oifname
 from cutaway.kernel.nftables.objects import Table
-from cutaway.kernel.nftables.ruleset import NftablesSocket
+from cutaway.kernel.nftables.ruleset import kept_socket
 from cutaway.plan.operation import Context, Operation
 
 TYPE_CHECKING = False
@@ -35,18 +35,17 @@ class AllowForwarding(Operation):
     manual = "iptables(8)"
 
     def apply(self, context: Context) -> None:  # noqa: ARG002
-        with NftablesSocket() as nft:
-            chains = {chain.name for chain in nft.chains("ip") if chain.table == FILTER.name}
-            present, wanted = self._handles(nft), self._rules(chains)
-            if len(present) != len(wanted):
-                nft.commit(
-                    *(FILTER.delete_rule(FORWARD, handle) for handle in present),
-                    *(FILTER.add_rule(FORWARD, rule, comment=self._comment()) for rule in wanted),
-                )
+        nft = kept_socket()
+        chains = {chain.name for chain in nft.chains("ip") if chain.table == FILTER.name}
+        present, wanted = self._handles(), self._rules(chains)
+        if len(present) != len(wanted):
+            nft.commit(
+                *(FILTER.delete_rule(FORWARD, handle) for handle in present),
+                *(FILTER.add_rule(FORWARD, rule, comment=self._comment()) for rule in wanted),
+            )
 
     def undo(self, context: Context) -> None:  # noqa: ARG002
-        with NftablesSocket() as nft:
-            nft.commit(*(FILTER.delete_rule(FORWARD, handle) for handle in self._handles(nft)))
+        kept_socket().commit(*(FILTER.delete_rule(FORWARD, handle) for handle in self._handles()))
 
     def shell(self) -> str:
         into, out, back = self._specifications()
@@ -72,9 +71,9 @@ fi"""
         ways = [iifname.equals(self.bridge) + counter + accept, oifname.equals(self.bridge) + counter + accept]
         return [iifname.equals(self.bridge) + counter + jump(ISOLATION), *ways] if ISOLATION in chains else ways
 
-    def _handles(self, nft: NftablesSocket) -> list[int]:
+    def _handles(self) -> list[int]:
         try:
-            return [rule.handle for rule in nft.rules(FILTER, FORWARD) if rule.comment == self._comment()]
+            return [rule.handle for rule in kept_socket().rules(FILTER, FORWARD) if rule.comment == self._comment()]
         except FileNotFoundError:
             return []
 

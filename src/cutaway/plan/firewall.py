@@ -48,7 +48,7 @@ from cutaway.kernel.nftables.objects import (
     Set,
     Table,
 )
-from cutaway.kernel.nftables.ruleset import NftablesSocket
+from cutaway.kernel.nftables.ruleset import NftablesSocket, kept_socket
 from cutaway.kernel.syscalls import KernelError
 from cutaway.plan.network import LOOPBACK
 from cutaway.plan.operation import Context, Operation
@@ -129,12 +129,10 @@ class CreateTable(Operation):
 
     def apply(self, context: Context) -> None:  # noqa: ARG002
         table = Table("ip", self.table)
-        with NftablesSocket() as nft:
-            nft.commit(table.create(), *_sets(table), *_chains(table), *_rules(table))
+        kept_socket().commit(table.create(), *_sets(table), *_chains(table), *_rules(table))
 
     def undo(self, context: Context) -> None:  # noqa: ARG002
-        with NftablesSocket() as nft:
-            _commit_if_there(nft, Table("ip", self.table).delete())
+        _commit_if_there(Table("ip", self.table).delete())
 
     def shell(self) -> str:
         hooks = {
@@ -176,13 +174,11 @@ class AddNetworkToTable(Operation):
 
     def apply(self, context: Context) -> None:  # noqa: ARG002
         table = Table("ip", self.table)
-        with NftablesSocket() as nft:
-            nft.commit(*(table.add_elements(group, [element]) for group, element in self._elements()))
+        kept_socket().commit(*(table.add_elements(group, [element]) for group, element in self._elements()))
 
     def undo(self, context: Context) -> None:  # noqa: ARG002
         table = Table("ip", self.table)
-        with NftablesSocket() as nft:
-            _commit_if_there(nft, *(table.delete_elements(group, [element]) for group, element in self._elements()))
+        _commit_if_there(*(table.delete_elements(group, [element]) for group, element in self._elements()))
 
     def shell(self) -> str:
         return self._nft("add")
@@ -224,14 +220,21 @@ class MapPorts(Operation):
 
     def apply(self, context: Context) -> None:  # noqa: ARG002
         table = Table("ip", self.table)
-        with NftablesSocket() as nft:
-            try:
-                nft.commit(*_additions(table, self.ports))
-            except FileExistsError:  # perhaps its own, from an apply that was cut short
-                nft.commit(*_additions(table, [port for port in self.ports if not _is_mapped(nft, table, port)]))
+        try:
+            kept_socket().commit(*_additions(table, self.ports))
+        except FileExistsError:  # perhaps its own, from an apply that was cut short
+            kept_socket().commit(*_additions(table, [port for port in self.ports if not _is_mapped(table, port)]))
 
     def undo(self, context: Context) -> None:  # noqa: ARG002
         unmap_ports([self])
+
+    @classmethod
+    def undo_all(cls, operations: list[MapPorts], context: Context) -> list[OSError]:  # type: ignore[override]
+        try:
+            unmap_ports(operations)
+        except OSError:
+            return super().undo_all(operations, context)
+        return []
 
     def shell(self) -> str:
         return "\n".join(
@@ -256,11 +259,10 @@ def unmap_ports(operations: Iterable[MapPorts]) -> None:
     by_table: dict[str, list[list[str | int]]] = {}
     for operation in operations:
         by_table.setdefault(operation.table, []).extend(operation.ports)
-    with NftablesSocket() as nft:
-        for name, ports in by_table.items():
-            table = Table("ip", name)
-            mine = {(_map_of(port), _key(port)) for port in ports if _is_mapped(nft, table, port)}
-            nft.commit(*(table.delete_elements(group, [key]) for group, key in mine))
+    for name, ports in by_table.items():
+        table = Table("ip", name)
+        mine = {(_map_of(port), _key(port)) for port in ports if _is_mapped(table, port)}
+        kept_socket().commit(*(table.delete_elements(group, [key]) for group, key in mine))
 
 
 class RedirectNames(Operation):
@@ -301,9 +303,9 @@ def _redirect(protocol: str) -> bytes:
     return asked + dnat(NAME_SERVER, NAME_SERVER_PORT)
 
 
-def _commit_if_there(nft: NftablesSocket, *requests: Message) -> None:
+def _commit_if_there(*requests: Message) -> None:
     try:
-        nft.commit(*requests)
+        kept_socket().commit(*requests)
     except KernelError as error:
         if error.errno != errno.ENOENT:
             raise
@@ -336,9 +338,9 @@ def _additions(table: Table, ports: list[list[str | int]]) -> list[Message]:
     return [table.add_elements(_map_of(port), {_key(port): tuple(port[3:])}, exclusive=True) for port in ports]
 
 
-def _is_mapped(nft: NftablesSocket, table: Table, port: list[str | int]) -> bool:
+def _is_mapped(table: Table, port: list[str | int]) -> bool:
     """Whether the host port leads to this container now."""
-    return nft.find_element(table, _map_of(port), _key(port)) == tuple(port[3:])
+    return kept_socket().find_element(table, _map_of(port), _key(port)) == tuple(port[3:])
 
 
 def _declare(group: Set) -> str:
