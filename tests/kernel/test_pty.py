@@ -66,6 +66,11 @@ def test_what_is_not_a_ptmx_is_refused(path: str) -> None:
         os.close(other)
 
 
+def test_slave_is_not_a_ptmx_either(terminal: tuple[int, int]) -> None:
+    with pytest.raises(KernelError, match="not the ptmx of a devpts"):
+        pty.open_slave(terminal[1])
+
+
 def test_bytes_pass(terminal: tuple[int, int]) -> None:
     master, slave = terminal
     os.write(master, b"typed\n")

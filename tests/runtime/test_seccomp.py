@@ -67,9 +67,41 @@ def test_default_profile_means_what_the_reference_means(
     assert (ours["defaultAction"], ours["defaultErrnoRet"]) == (theirs["defaultAction"], theirs["defaultErrnoRet"])
 
 
-def test_capabilities_open_calls() -> None:
-    assert "mount" not in allowed(resolve(default_profile(), DEFAULT_CAPABILITIES))
-    assert "mount" in allowed(resolve(default_profile(), ADMIN))
+@pytest.mark.parametrize(
+    ("machine", "release", "capabilities", "compared"),
+    [
+        ("x86_64", "6.1", [], [0]),
+        ("s390x", "6.1", [], [1]),
+        ("x86_64", "6.1", ["CAP_SYS_ADMIN"], []),
+        ("s390x", "6.1", ["CAP_SYS_ADMIN"], []),
+    ],
+)
+def test_clone_is_compared_where_it_makes_namespaces(
+    machine: str, release: str, capabilities: list[str], compared: list[int]
+) -> None:
+    resolved = resolve(default_profile(), capabilities, machine, release)
+    found = [entry.get("args", []) for entry in resolved["syscalls"] if "clone" in entry["names"]]
+    assert [argument["index"] for arguments in found for argument in arguments] == compared
+
+
+@pytest.mark.parametrize(
+    ("call", "machine", "release", "capabilities", "expected"),
+    [
+        ("arch_prctl", "x86_64", "6.1", [], True),
+        ("arch_prctl", "aarch64", "6.1", [], False),
+        ("set_tls", "aarch64", "6.1", [], True),
+        ("set_tls", "x86_64", "6.1", [], False),
+        ("ptrace", "x86_64", "4.8.0", [], True),
+        ("ptrace", "x86_64", "4.7.9", [], False),
+        ("ptrace", "x86_64", "4.7.9", ["CAP_SYS_PTRACE"], True),
+        ("ptrace", "x86_64", "10.0-rc1", [], True),
+        ("mount", "x86_64", "6.1", [], False),
+        ("mount", "x86_64", "6.1", ["CAP_SYS_ADMIN"], True),
+        ("reboot", "x86_64", "6.1", ["CAP_SYS_ADMIN"], False),
+    ],
+)
+def test_conditions(call: str, machine: str, release: str, capabilities: list[str], expected: bool) -> None:
+    assert (call in allowed(resolve(default_profile(), capabilities, machine, release))) is expected
 
 
 def test_default_profile_compiles() -> None:
