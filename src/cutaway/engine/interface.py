@@ -136,8 +136,9 @@ class Engine(Protocol):
     async def path_stat(self, name: str, path: str) -> model.PathStat:
         """Of a path in the container, a last symbolic link not followed."""
 
-    async def archive_out(self, name: str, path: str, descriptor: int) -> None:
-        """Writes a tar archive of a path in the container to a descriptor, its names beginning with the path's last."""
+    async def archive_out(self, name: str, path: str, descriptor: int, called: str = "") -> None:
+        """Writes a tar archive of a path in the container to a descriptor; in it the path is named as `called`, or by
+        its own last component."""
 
     async def archive_in(self, name: str, path: str, descriptor: int, *, keep_ids: bool = False) -> None:
         """Unpacks a tar archive, in any compression, read from a descriptor, in a directory of the container.

@@ -406,7 +406,7 @@ class Change(Struct, kw_only=True):
 
 
 class PathStat(Struct, kw_only=True):
-    """What `cp` needs to know of a path in a container. `mode` holds Go's `os.FileMode` bits, `mtime` a moment."""
+    """What `cp` needs to know of a path in a container: `mode` as in `stat(2)`, `mtime` a moment."""
 
     name: str
     size: int
