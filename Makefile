@@ -47,6 +47,7 @@ bench: $(VENV)/installed ## measure against Docker, podman, runc, crun and bubbl
 install: ## install into /opt/cutaway, with the command in /usr/local/bin and a systemd unit
 	@packaging/debian-packages python3-venv libseccomp2
 	$(PYTHON) -m venv $(INSTALL_DIR)
+	rm -rf build
 	$(INSTALL_DIR)/bin/pip install --quiet .
 	ln -sf $(INSTALL_DIR)/bin/cutaway $(PREFIX)/bin/cutaway
 	[ ! -d $(UNIT_DIR) ] || install -m 644 packaging/cutaway.service $(UNIT_DIR)
