@@ -49,7 +49,8 @@ install: ## install into /opt/cutaway, with the command in /usr/local/bin and a 
 	$(PYTHON) -m venv $(INSTALL_DIR)
 	rm -rf build
 	$(INSTALL_DIR)/bin/pip install --quiet .
-	ln -sf $(INSTALL_DIR)/bin/cutaway $(PREFIX)/bin/cutaway
+	printf '#!/bin/sh\nexec %s/python -I -S %s/cutaway "$$@"\n' $(INSTALL_DIR)/bin $(INSTALL_DIR)/bin >$(PREFIX)/bin/cutaway
+	chmod 755 $(PREFIX)/bin/cutaway
 	[ ! -d $(UNIT_DIR) ] || install -m 644 packaging/cutaway.service $(UNIT_DIR)
 
 uninstall: ## take away what `make install` installed; containers and images stay
