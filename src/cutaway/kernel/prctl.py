@@ -6,7 +6,9 @@ here, and cannot be thrown for another process.
 
 from __future__ import annotations
 
-from cutaway.kernel.syscalls import call
+import ctypes
+
+from cutaway.kernel.syscalls import KernelError, libc
 
 PR_SET_PDEATHSIG = 1
 PR_GET_DUMPABLE = 3
@@ -28,10 +30,16 @@ SECBIT_KEEP_CAPS = 1 << 4
 SECBIT_NO_CAP_AMBIENT_RAISE = 1 << 6
 
 
+_prctl = libc.prctl
+_prctl.argtypes = (ctypes.c_int, *[ctypes.c_void_p] * 4)
+
+
 def prctl(option: int, *arguments: int | bytes, subject: str = "") -> int:
     """`prctl(2)` with the arguments not given as zero, which the newer options insist on."""
-    padding = (0,) * (4 - len(arguments))
-    return call("prctl", option, *arguments, *padding, subject=subject)
+    result = int(_prctl(option, *arguments, *(0,) * (4 - len(arguments))))
+    if result == -1:
+        raise KernelError(ctypes.get_errno(), "prctl", subject)
+    return result
 
 
 def set_no_new_privs() -> None:

@@ -16,6 +16,7 @@ NAMES = (
 """By number, as `asm-generic/resource.h` has them (x86 and ARM alike)."""
 NUMBERS = {name: number for number, name in enumerate(NAMES)}
 
+_Limits = ctypes.c_uint64 * 2
 RLIM_INFINITY = (1 << 64) - 1
 
 
@@ -39,7 +40,7 @@ def _shown(limit: int) -> str:
 
 def get(name: str, pid: int = 0) -> tuple[int, int]:
     """Soft and hard limit of a process, 0 for the calling one; `RLIM_INFINITY` where there is none."""
-    limits = (ctypes.c_uint64 * 2)()
+    limits = _Limits()
     _prlimit(pid, name, None, limits)
     return limits[0], limits[1]
 
@@ -52,7 +53,7 @@ def set(name: str, soft: int, hard: int, pid: int = 0) -> None:
     """
     soft, hard = soft & RLIM_INFINITY, hard & RLIM_INFINITY
     try:
-        _prlimit(pid, name, (ctypes.c_uint64 * 2)(soft, hard), None)
+        _prlimit(pid, name, _Limits(soft, hard), None)
     except PermissionError:
         _, allowed = get(name, pid)
         if hard <= allowed:

@@ -95,8 +95,8 @@ def load(program: bytes, flags: Iterable[str] = (), notify: bool = False) -> int
     bits = _flag_bits(flags)
     if notify:
         bits |= _FLAG_NEW_LISTENER | (_FLAG_TSYNC_ESRCH if bits & FLAGS["SECCOMP_FILTER_FLAG_TSYNC"] else 0)
-    instructions = ctypes.create_string_buffer(program, len(program))
-    header = struct.pack("HP", len(program) // _SIZE, ctypes.addressof(instructions))
+    address = ctypes.cast(ctypes.c_char_p(program), ctypes.c_void_p).value
+    header = struct.pack("HP", len(program) // _SIZE, address)  # struct sock_fprog
     subject = f"SECCOMP_SET_MODE_FILTER, {len(program) // _SIZE} instructions"
     return call("seccomp", _SECCOMP_SET_MODE_FILTER, bits, header, subject=subject)
 

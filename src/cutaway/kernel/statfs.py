@@ -9,10 +9,12 @@ from cutaway.kernel.syscalls import KernelError, libc
 PROC_SUPER_MAGIC = 0x9FA0
 DEVPTS_SUPER_MAGIC = 0x1CD1
 
+_Status = ctypes.c_long * 32  # struct statfs, which begins with the magic number
+
 
 def filesystem_type(descriptor: int) -> int:
     """The file system's magic number, as `linux/magic.h` has them."""
-    status = (ctypes.c_long * 32)()  # struct statfs begins with it
+    status = _Status()
     if libc.fstatfs(descriptor, status) == -1:
         raise KernelError(ctypes.get_errno(), "fstatfs", f"descriptor {descriptor}")
     return int(status[0])

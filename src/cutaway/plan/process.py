@@ -43,6 +43,7 @@ _PROC_ROOT_INO = 1
 _CLOSE_RANGE_CLOEXEC = 4
 _HIGHEST_DESCRIPTOR = 0x7FFFFFFF
 _FIFO = 0o010000
+_LongestPath = ctypes.c_char * 4096
 _FILE_TYPE = 0o170000
 
 
@@ -403,7 +404,7 @@ class ChangeDirectory(Operation):
     def _check_inside(self) -> None:
         """A path like `/proc/self/fd/7` leads out where a descriptor of the host is open (CVE-2024-21626). The kernel
         then has no path to tell from the root to here; the C library would go looking for one, so it is not asked."""
-        here = ctypes.create_string_buffer(4096)
+        here = _LongestPath()
         length = call("getcwd", here, len(here), subject=self.path)
         if length < 2 or here.raw[:1] != b"/":
             raise KernelError(errno.EXDEV, "chdir", f"{self.path}, which is outside of the container's root")
