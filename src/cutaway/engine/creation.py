@@ -11,7 +11,7 @@ from cutaway.engine.containers import Container, Record, new_id, now
 from cutaway.engine.errors import InvalidArgument
 from cutaway.engine.lifecycle import LOG_DEFAULTS, signal_number
 from cutaway.engine.model import Container as Seen
-from cutaway.engine.model import GraphDriver
+from cutaway.engine.model import EndpointSettings, GraphDriver
 from cutaway.engine.names import new_name
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from cutaway.engine.containers import Containers
     from cutaway.engine.model import Config, CreateRequest, HostConfig
+    from cutaway.engine.networks import Networks
     from cutaway.engine.places import Places
     from cutaway.image.config import RunConfig
     from cutaway.image.store import Image
@@ -27,7 +28,9 @@ _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
 _SHORT_ID = 12
 
 
-def new_container(request: CreateRequest, image: Image | None, places: Places, containers: Containers) -> Container:
+def new_container(
+    request: CreateRequest, image: Image | None, places: Places, containers: Containers, networks: Networks
+) -> Container:
     """The container that a request describes, not yet kept anywhere. `image` is None where it has a `Rootfs` instead.
 
     Raises `Conflict` where its name is taken, `InvalidArgument`.
@@ -53,7 +56,19 @@ def new_container(request: CreateRequest, image: Image | None, places: Places, c
     )
     _place(seen, places, image)
     lower_dirs = list(image.lower_dirs) if image else []
-    return Container(Record(seen=seen, endpoints=dict(request.networking.EndpointsConfig), lower_dirs=lower_dirs))
+    endpoints = _endpoints(request, networks)
+    seen.NetworkSettings.Networks = dict(endpoints)
+    return Container(Record(seen=seen, endpoints=endpoints, lower_dirs=lower_dirs))
+
+
+def _endpoints(request: CreateRequest, networks: Networks) -> dict[str, EndpointSettings]:
+    """What is asked for on each network, by its name. Raises `NotFound`."""
+    mode = request.host_config.NetworkMode
+    if mode == "host" or mode.startswith("container:"):
+        return {}
+    asked = request.networking.EndpointsConfig or {mode: EndpointSettings()}
+    named = {networks.find(name).seen.Name: settings for name, settings in asked.items()}
+    return {name: settings for name, settings in named.items() if name != "none"}
 
 
 def make_directories(container: Container, places: Places) -> None:

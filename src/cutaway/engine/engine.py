@@ -14,13 +14,14 @@ import cutaway
 from cutaway.engine.containers import Containers, Record, now
 from cutaway.engine.creation import make_directories, new_container
 from cutaway.engine.database import Table, open_database
+from cutaway.engine.endpoints import Endpoints
 from cutaway.engine.errors import Conflict, NotFound
 from cutaway.engine.execs import Executions
 from cutaway.engine.janitor import Janitor
 from cutaway.engine.lifecycle import Lifecycle, signal_number
 from cutaway.engine.logs import Wanted, lines
 from cutaway.engine.model import Created, EngineStatus
-from cutaway.engine.networks import Networks
+from cutaway.engine.networks import Kept, Networks
 from cutaway.engine.outfit import Outfitter
 from cutaway.engine.seccomp import Filters
 from cutaway.engine.spawners import SpawnerLink
@@ -28,6 +29,9 @@ from cutaway.engine.volumes import Volumes
 from cutaway.image.errors import ImageError
 from cutaway.image.images import Images
 from cutaway.kernel.pty import set_window_size
+from cutaway.network.watch import RulesetWatch
+from cutaway.plan.operation import Context
+from cutaway.plan.plan import apply
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -50,21 +54,25 @@ class LocalEngine:
         self._janitor = Janitor()
         self._link = SpawnerLink(places.spawner_socket, f"{places.runtime_dir}/spawner.log", self._on_loss)
         self._images = Images(places.images, database, self._users_of)
-        self._networks = Networks(places, self._all)
-        self._volumes = Volumes(places)
-        self._outfitter = Outfitter(places, self._all, self._networks, self._volumes, Filters(places.seccomp_cache))
         unfinished: Table[list[Any]] = Table(database, "unfinished", list)
+        self._networks = Networks(places, Table(database, "networks", Kept), unfinished)
+        self._endpoints = Endpoints(places, self._all, self._networks, unfinished)
+        self._volumes = Volumes(places)
+        self._outfitter = Outfitter(places, self._all, self._endpoints, self._volumes, Filters(places.seccomp_cache))
         self._lifecycle = Lifecycle(places, self._all, unfinished, self._link, self._outfitter, self._janitor)
         self._executions = Executions(places, self._link, self._outfitter)
         self._lifecycle.on_container_end(self._executions.container_ended)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._watch: RulesetWatch | None = None
         self.ending = asyncio.Event()
 
     @classmethod
     async def open(cls, places: Places) -> LocalEngine:
         """The engine of these places, having taken over what one before it left."""
         engine = cls(places)
+        engine._networks.recover()
         await engine._lifecycle.recover(await engine._link.connect())
+        engine._watch = RulesetWatch(places.table, engine._apply_networks_again)
         await engine._images.sweep()
         return engine
 
@@ -72,7 +80,7 @@ class LocalEngine:
 
     async def create(self, request: model.CreateRequest) -> model.Created:
         image = None if request.host_config.Rootfs else self._resolve(request.config.Image)
-        container = new_container(request, image, self.places, self._all)
+        container = new_container(request, image, self.places, self._all, self._networks)
         make_directories(container, self.places)
         self._all.add(container)
         return Created(Id=container.id)
@@ -154,6 +162,33 @@ class LocalEngine:
     async def rename(self, name: str, new_name: str) -> None:
         self._all.rename(self._all.find(name), new_name)
 
+    # Networks
+
+    async def network_create(self, request: model.NetworkCreate) -> str:
+        return self._networks.create(request)
+
+    async def networks(self) -> list[model.Network]:
+        return [network.seen for network in self._networks]
+
+    async def network_inspect(self, name: str) -> model.Network:
+        return self._networks.find(name).seen
+
+    async def network_remove(self, name: str) -> None:
+        self._networks.remove(name)
+
+    async def network_connect(self, name: str, container: str, endpoint: model.EndpointSettings) -> None:
+        network, found = self._networks.find(name), self._all.find(container)
+        async with found.lock:
+            await self._endpoints.connect(found, network, endpoint)
+
+    async def network_disconnect(self, name: str, container: str, *, force: bool = False) -> None:  # noqa: ARG002
+        network, found = self._networks.find(name), self._all.find(container)
+        async with found.lock:
+            await self._endpoints.disconnect(found, network)
+
+    async def network_prune(self) -> model.Pruned:
+        return self._networks.prune({name for container in self._all for name in container.record.endpoints})
+
     # The engine itself
 
     async def status(self) -> model.EngineStatus:
@@ -176,11 +211,12 @@ class LocalEngine:
             running = [container for container in self._all if container.process]
             await asyncio.gather(*(self._lifecycle.stop(container, None, None) for container in running))
         await self._janitor.all_finished()
+        self.ending.set()
         if any(container.process for container in self._all):
             self._link.close()
         else:
             self._link.stop()
-        self.ending.set()
+            self._networks.take_down_all()
 
     def is_needed(self) -> bool:
         """Whether there is anything to look after: a container that runs or is to be restarted."""
@@ -188,6 +224,8 @@ class LocalEngine:
 
     def close(self) -> None:
         """Lets go of threads and files; the last thing."""
+        if self._watch:
+            self._watch.close()
         self._janitor.close()
         self._database.close()
 
@@ -199,6 +237,13 @@ class LocalEngine:
 
     def _users_of(self, image_id: str) -> list[tuple[str, bool]]:
         return [(container.id, container.state.Running) for container in self._all if container.seen.Image == image_id]
+
+    def _apply_networks_again(self) -> None:
+        try:
+            self._networks.apply_again()
+            apply(self._endpoints.published_operations(), Context())
+        except OSError as error:
+            print(f"networks: {error}", flush=True)
 
     def _on_loss(self) -> None:
         if not self.ending.is_set():

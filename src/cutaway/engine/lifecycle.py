@@ -18,6 +18,7 @@ from cutaway.engine.containers import moment, now, seconds_between
 from cutaway.engine.errors import Conflict, EngineError, InvalidArgument, NotStarted
 from cutaway.engine.interface import Exit
 from cutaway.engine.model import NEVER
+from cutaway.engine.networks import is_of_networks
 from cutaway.engine.options.values import size as size_in_bytes
 from cutaway.engine.processes import UNKNOWN_STATUS, Ended, Process
 from cutaway.plan.operation import Context, dump, load
@@ -112,8 +113,8 @@ class Lifecycle:
         apply((operation for operation in outfit.after if operation.needs_process), context)
         self._note_running(container, process)
         self._pass_readers(container)
+        await self._outfitter.started(container)
         process.terminal = await birth.execute()
-        self._outfitter.started(container)
 
     def _prepare(
         self, container: Container, outfit: Outfit, context: Context, birth: Birth, ends: streams.Ends
@@ -193,7 +194,7 @@ class Lifecycle:
         if container.process:
             container.process.signal(signal.SIGKILL)
             await container.process.ended
-            self._let_go(container)
+        self._let_go(container)
         state = container.state
         state.Status, state.Running, state.Restarting, state.Pid = "created", False, False, 0
         state.ExitCode = getattr(error, "exit_code", 128)
@@ -457,7 +458,7 @@ class Lifecycle:
             self._link.follow(process)
         if child and container.seen.Config.Tty:
             process.terminal = await self._link.terminal(container.id)
-        self._outfitter.taken_over(container)
+        await self._outfitter.taken_over(container)
         self._watch(container, process)
 
     def copy_output_again(self, container: Container, process: Process) -> None:
@@ -477,7 +478,7 @@ class Lifecycle:
     async def _finish_the_unfinished(self) -> None:
         for container_id, operations in self._unfinished.items():
             container = self._containers.get(container_id)
-            if container is None or not container.state.Running:
+            if not is_of_networks(container_id) and (container is None or not container.state.Running):
                 await self._janitor.undo(container_id, load(operations))
                 self._unfinished.delete(container_id)
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from cutaway.engine.containers import Container, Containers
-    from cutaway.engine.networks import Networks
+    from cutaway.engine.endpoints import Endpoints
     from cutaway.engine.places import Places
     from cutaway.engine.seccomp import Filters
     from cutaway.engine.volumes import Volumes
@@ -59,10 +59,10 @@ class Outfitter:
     """Puts together what the rooms of the engine know about a container."""
 
     def __init__(
-        self, places: Places, containers: Containers, networks: Networks, volumes: Volumes, filters: Filters
+        self, places: Places, containers: Containers, endpoints: Endpoints, volumes: Volumes, filters: Filters
     ) -> None:
         self._places, self._containers = places, containers
-        self._networks, self._volumes, self._filters = networks, volumes, filters
+        self._endpoints, self._volumes, self._filters = endpoints, volumes, filters
         self._layout = host_layout()
         self._hierarchies, self._links = _shown_hierarchies(self._layout)
         memory = self._layout.find("memory")
@@ -70,7 +70,7 @@ class Outfitter:
 
     def outfit(self, container: Container) -> Outfit:
         """What the container gets. Raises `EngineError` where it asks for what the host cannot give."""
-        network = self._networks.outfit(container)
+        network = self._endpoints.outfit(container)
         shm, shm_operations = self._shared_memory(container)
         shared = self._shared_namespaces(container) | network.shared
         return Outfit(
@@ -139,17 +139,17 @@ class Outfitter:
         except OSError:
             return False
 
-    def started(self, container: Container) -> None:
-        """The program runs."""
-        self._networks.started(container)
+    async def started(self, container: Container) -> None:
+        """The program is about to run."""
+        await self._endpoints.started(container)
 
-    def taken_over(self, container: Container) -> None:
+    async def taken_over(self, container: Container) -> None:
         """It has been running since an engine before this one."""
-        self._networks.started(container)
+        await self._endpoints.taken_over(container)
 
     def ended(self, container: Container) -> None:
         """Its first process has ended."""
-        self._networks.ended(container)
+        self._endpoints.ended(container)
 
     def removed(self, container: Container, *, volumes: bool) -> None:
         """It is there no more."""

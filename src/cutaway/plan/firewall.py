@@ -37,7 +37,7 @@ from cutaway.kernel.nftables.expressions import (
     oifname,
     saddr,
 )
-from cutaway.kernel.nftables.objects import (
+from cutaway.kernel.nftables.header import (
     NF_INET_FORWARD,
     NF_INET_LOCAL_OUT,
     NF_INET_POST_ROUTING,
@@ -45,9 +45,8 @@ from cutaway.kernel.nftables.objects import (
     NF_IP_PRI_NAT_DST,
     NF_IP_PRI_NAT_SRC,
     NF_IP_PRI_RAW,
-    Set,
-    Table,
 )
+from cutaway.kernel.nftables.objects import Set, Table
 from cutaway.kernel.nftables.ruleset import NftablesSocket, kept_socket
 from cutaway.kernel.syscalls import KernelError
 from cutaway.plan.network import LOOPBACK
@@ -229,7 +228,7 @@ class MapPorts(Operation):
         unmap_ports([self])
 
     @classmethod
-    def undo_all(cls, operations: list[MapPorts], context: Context) -> list[OSError]:  # type: ignore[override]
+    def undo_all(cls, operations: list[MapPorts], context: Context) -> list[OSError]:
         try:
             unmap_ports(operations)
         except OSError:

@@ -62,6 +62,7 @@ class NameNetworkNamespace(Operation):
     netns: str
 
     manual = "ip-netns(8)"
+    needs_process = True
 
     def apply(self, context: Context) -> None:
         os.makedirs("/run/netns", exist_ok=True)
@@ -159,6 +160,7 @@ class CreateVeth(Operation):
     mtu: int = 1500
 
     manual = "veth(4)"
+    slow_to_undo = True
 
     def apply(self, context: Context) -> None:
         bridge = _index_of(self.bridge)
@@ -173,6 +175,14 @@ class CreateVeth(Operation):
     def undo(self, context: Context) -> None:  # noqa: ARG002
         with RouteSocket() as route:
             delete_if_there(route, self.name)
+
+    @classmethod
+    def undo_all(cls, operations: list[CreateVeth], context: Context) -> list[OSError]:
+        try:
+            delete_veths(operations)
+        except OSError:
+            return super().undo_all(operations, context)
+        return []
 
     def shell(self) -> str:
         name, peer, netns = self.name, self.peer, self.netns

@@ -14,7 +14,7 @@ from __future__ import annotations
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-    from typing import Any, ClassVar, dataclass_transform
+    from typing import Any, ClassVar, Self, dataclass_transform
 else:  # the standard dataclass costs half a millisecond of import time per class, this base class nothing
 
     def dataclass_transform(**_):
@@ -90,6 +90,17 @@ class Operation:
     def undo(self, context: Context) -> None:
         """Takes it back. Safe to call twice and where `apply` failed half-way. Nothing to do by default: what is
         done inside a container's namespaces ends with them."""
+
+    @classmethod
+    def undo_all(cls, operations: list[Self], context: Context) -> list[OSError]:
+        """Undoes several of one kind; returns what the kernel refused. Kinds that can do it at once override this."""
+        refused = []
+        for operation in operations:
+            try:
+                operation.undo(context)
+            except OSError as error:
+                refused.append(error)
+        return refused
 
     def shell(self) -> str:
         """The same as a command line of stock tools; `$ROOT` is the container's root directory, `$PID` its process.

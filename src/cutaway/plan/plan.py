@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import groupby
+
 from cutaway.plan.operation import dump, load
 
 TYPE_CHECKING = False
@@ -40,10 +42,8 @@ def apply(operations: Iterable[Operation], context: Context) -> None:
 
 def undo(operations: Iterable[Operation], context: Context) -> list[OSError]:
     """Undoes all, the last first, whether or not they were applied; returns what the kernel refused on the way."""
-    refused = []
-    for operation in reversed(list(operations)):
-        try:
-            operation.undo(context)
-        except OSError as error:
-            refused.append(error)
+    refused: list[OSError] = []
+    for _, group in groupby(reversed(list(operations)), type):
+        alike = list(group)
+        refused += alike[0].undo_all(alike, context)
     return refused

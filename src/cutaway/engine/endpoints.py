@@ -1,0 +1,431 @@
+"""Containers on networks: the addresses, ports and names that each has while it runs."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from cutaway.engine.errors import Conflict, InvalidArgument
+from cutaway.engine.model import EndpointResource, EndpointSettings, NetworkSettings, PortBinding
+from cutaway.engine.networks import DEFAULT
+from cutaway.network import addresses, bridge, files, ports
+from cutaway.network.errors import NetworkError
+from cutaway.network.ports import Published, Wanted
+from cutaway.network.resolver import Resolver
+from cutaway.plan.firewall import MapPorts, RedirectNames
+from cutaway.plan.network import CreateVeth, NameNetworkNamespace
+from cutaway.plan.operation import Context, dump, load
+from cutaway.plan.plan import apply, undo
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from cutaway.engine.containers import Container, Containers
+    from cutaway.engine.database import Table
+    from cutaway.engine.model import PortMap
+    from cutaway.engine.networks import Attached, Networks
+    from cutaway.engine.places import Places
+    from cutaway.plan.operation import Operation
+
+_FILES = {"/etc/resolv.conf": "resolv.conf", "/etc/hostname": "hostname", "/etc/hosts": "hosts"}
+
+
+class NetworkOutfit(NamedTuple):
+    """A container's network: operations on the host before and after its first process is there; `held`: kind of
+    namespace → name of its descriptor; `shared`: OCI namespace type → path, empty for the host's; `mounts`: of
+    /etc/hosts, /etc/hostname and /etc/resolv.conf."""
+
+    before: list[Operation]
+    after: list[Operation]
+    held: dict[str, str]
+    shared: dict[str, str]
+    mounts: list[dict[str, Any]]
+
+
+class Endpoints:
+    """Who is where, which host ports are published, and each container's name server."""
+
+    def __init__(
+        self, places: Places, containers: Containers, networks: Networks, unfinished: Table[list[Any]]
+    ) -> None:
+        self._places, self._containers, self._networks = places, containers, networks
+        self._unfinished = unfinished
+        self._published: dict[tuple[str, int], set[str]] = {}
+        self._resolvers: dict[str, Resolver] = {}
+
+    # When a container starts and ends
+
+    def outfit(self, container: Container) -> NetworkOutfit:
+        """What the container needs on the host to be on its networks; addresses and ports are its own from here on,
+        until `ended`. Raises `Conflict`, `InvalidArgument`."""
+        mode = container.seen.HostConfig.NetworkMode
+        if mode.startswith("container:"):
+            return self._of_other(container, mode.partition(":")[2])
+        if mode == "host":
+            self._write_files(container, [])
+            return NetworkOutfit([], [], {}, {"network": ""}, self._mounts(container))
+        netns = netns_name(container)
+        container.seen.NetworkSettings = NetworkSettings(
+            SandboxID=container.id, SandboxKey=f"/run/netns/{netns}", Ports=container.seen.NetworkSettings.Ports
+        )
+        after = [] if mode == "none" else self._join_all(container, netns)
+        self._write_files(container, self._names_of_own(container))
+        after.append(NameNetworkNamespace(netns))
+        return NetworkOutfit(bridge.isolate(netns), after, {"net": "netns"}, {}, self._mounts(container))
+
+    def _of_other(self, container: Container, name: str) -> NetworkOutfit:
+        other = self._containers.find(name)
+        if other is container or not other.state.Running:
+            raise Conflict(f"cannot join network of a non running container: {other.id}")
+        path = {"network": f"/proc/{other.state.Pid}/ns/net"}
+        return NetworkOutfit([], [], {}, path, self._mounts(other) if other.record.endpoints else [])
+
+    def _join_all(self, container: Container, netns: str) -> list[Operation]:
+        operations: list[Operation] = []
+        for number, (name, wanted) in enumerate(container.record.endpoints.items()):
+            network = self._networks.find(name)
+            self._networks.ensure_up(network)
+            operations += bridge.connect(self._join(container, network, wanted, number), netns)
+        if self._resolves_names(container):
+            operations.append(RedirectNames(netns))
+        return operations + self._publish_wanted(container)
+
+    def _join(self, container: Container, network: Attached, wanted: EndpointSettings, number: int) -> bridge.Endpoint:
+        """Takes a place on a network and says so."""
+        asked = wanted.IPAMConfig.IPv4Address if wanted.IPAMConfig else ""
+        address = network.allocate(container.id, asked)
+        mac = wanted.MacAddress or addresses.mac_address(address)
+        device = network.device()
+        settings = EndpointSettings(
+            IPAMConfig=wanted.IPAMConfig,
+            Aliases=wanted.Aliases,
+            MacAddress=mac,
+            NetworkID=network.seen.Id,
+            EndpointID=secrets.token_hex(32),
+            Gateway="" if device.internal else device.gateway,
+            IPAddress=address,
+            IPPrefixLen=device.prefix,
+            DNSNames=_names(container, wanted) if network.resolves_names else None,
+        )
+        self._note(container, network, settings)
+        endpoint_link = bridge.link_name(container.id, number)
+        return bridge.Endpoint(device, endpoint_link, f"eth{number}", address, mac, is_default=number == 0)
+
+    def _note(self, container: Container, network: Attached, settings: EndpointSettings) -> None:
+        seen = container.seen.NetworkSettings
+        seen.Networks[network.seen.Name] = settings
+        if network.seen.Name == DEFAULT:
+            for name in ("EndpointID", "Gateway", "IPAddress", "IPPrefixLen", "MacAddress"):
+                setattr(seen, name, getattr(settings, name))
+        resource = EndpointResource(
+            Name=container.name,
+            EndpointID=settings.EndpointID,
+            MacAddress=settings.MacAddress,
+            IPv4Address=f"{settings.IPAddress}/{settings.IPPrefixLen}",
+        )
+        network.taken[settings.IPAddress] = container.id
+        self._networks.note_endpoint(network, container.id, resource)
+        if settings.DNSNames:
+            network.zone.add(settings.IPAddress, settings.DNSNames)
+
+    async def started(self, container: Container) -> None:
+        """The program is about to run: from now on it is answered when it asks for names."""
+        if container.process and self._resolves_names(container):
+            with _Inside(container) as context:
+                await self._start_resolver(container, context.descriptors["netns"])
+
+    async def _start_resolver(self, container: Container, netns: int) -> None:
+        networks = [self._networks.find(name) for name in container.seen.NetworkSettings.Networks]
+        isolated = all(network.seen.Internal for network in networks)
+        upstreams = () if isolated else self._resolvers_for(container).reachable
+        zones = [network.zone for network in networks if network.resolves_names]
+        resolver = self._resolvers[container.id] = Resolver(zones, upstreams)
+        await resolver.start(netns)
+
+    async def taken_over(self, container: Container) -> None:
+        """It has been running since an engine before this one, and keeps what it has."""
+        for name, settings in container.seen.NetworkSettings.Networks.items():
+            self._note(container, self._networks.find(name), settings)
+        for published in _published(container.seen.NetworkSettings.Ports):
+            self._published.setdefault((published.protocol, published.host_port), set()).add(published.host_address)
+        await self.started(container)
+
+    def ended(self, container: Container) -> None:
+        """Its addresses, ports and names are free again."""
+        resolver = self._resolvers.pop(container.id, None)
+        if resolver:
+            resolver.stop()
+        seen = container.seen.NetworkSettings
+        for name in list(seen.Networks):
+            self._leave(container, name)
+        self._withdraw(_published(seen.Ports))
+        container.seen.NetworkSettings = NetworkSettings(Networks=dict(container.record.endpoints))
+
+    def _leave(self, container: Container, name: str) -> None:
+        settings = container.seen.NetworkSettings.Networks.pop(name)
+        network = self._networks.find(name)
+        network.zone.remove(settings.IPAddress)
+        self._networks.forget_endpoint(network, container.id, settings.IPAddress)
+
+    # Ports
+
+    def _publish_wanted(self, container: Container) -> list[Operation]:
+        host = container.seen.HostConfig
+        bindings, exposed = dict(host.PortBindings), container.seen.Config.ExposedPorts or {}
+        if host.PublishAllPorts:
+            bindings = {port: [PortBinding()] for port in exposed} | bindings
+        for port in exposed:
+            container.seen.NetworkSettings.Ports.setdefault(port, None)
+        return self._publish(container, bindings)
+
+    def _publish(self, container: Container, bindings: PortMap) -> list[Operation]:
+        wanted = [
+            Wanted(protocol, int(port), binding.HostIp, binding.HostPort)
+            for name, each in bindings.items()
+            for port, _, protocol in [name.partition("/")]
+            for binding in each
+        ]
+        try:
+            published = ports.allocate(wanted, self._published)
+        except NetworkError as error:
+            raise Conflict(str(error)) from None
+        for port in published:
+            self._published.setdefault((port.protocol, port.host_port), set()).add(port.host_address)
+            shown = container.seen.NetworkSettings.Ports.get(f"{port.container_port}/{port.protocol}") or []
+            shown.append(PortBinding(HostIp=port.host_address or ports.ALL, HostPort=str(port.host_port)))
+            container.seen.NetworkSettings.Ports[f"{port.container_port}/{port.protocol}"] = shown
+        return bridge.publish(published, _first_address(container), self._places.table)
+
+    def _withdraw(self, published: Iterable[Published]) -> None:
+        for port in published:
+            key = port.protocol, port.host_port
+            self._published.get(key, set()).discard(port.host_address)
+            if not self._published.get(key):
+                self._published.pop(key, None)
+
+    def publish(self, container: Container, add: PortMap, remove: PortMap) -> None:
+        """Publishes and withdraws ports of a running container. Raises `Conflict`, `InvalidArgument`; then all is as it
+        was."""
+        if not container.seen.NetworkSettings.Networks:
+            raise Conflict(f"container {container.name} is on no network of its own to publish ports of")
+        leaving = _matching(container.seen.NetworkSettings.Ports, remove)
+        withdrawn = bridge.publish(leaving, _first_address(container), self._places.table)
+        added = self._publish(container, add)
+        self._amend(container, added, [])
+        apply(added, Context())
+        undo(withdrawn, Context())
+        self._withdraw(leaving)
+        for port in leaving:
+            _forget_binding(container.seen.NetworkSettings.Ports, port)
+        self._rewrite_ports(container)
+
+    def _rewrite_ports(self, container: Container) -> None:
+        """What is written down for undoing, and for the next start, is what is published now."""
+        kept = [each for each in load(self._unfinished.get(container.id) or []) if not isinstance(each, MapPorts)]
+        shown = container.seen.NetworkSettings.Ports
+        kept += bridge.publish(_published(shown), _first_address(container), self._places.table)
+        self._unfinished.save(container.id, dump(kept))
+        container.seen.HostConfig.PortBindings = {port: list(bindings) for port, bindings in shown.items() if bindings}
+        self._containers.save(container)
+
+    # Connecting and disconnecting
+
+    async def connect(self, container: Container, network: Attached, wanted: EndpointSettings) -> None:
+        """Puts a container on another network, at once if it runs."""
+        _check_connectable(container, network)
+        if network.seen.Name in container.record.endpoints:
+            raise Conflict(f"container {container.name} is already attached to network {network.seen.Name}")
+        if container.process:
+            await self._connect_running(container, network, wanted)
+        container.record.endpoints[network.seen.Name] = wanted
+        if not container.process:
+            container.seen.NetworkSettings.Networks[network.seen.Name] = wanted
+        self._containers.save(container)
+
+    async def _connect_running(self, container: Container, network: Attached, wanted: EndpointSettings) -> None:
+        self._networks.ensure_up(network)
+        resolved = self._resolves_names(container)
+        endpoint = self._join(container, network, wanted, self._free_number(container))
+        endpoint = endpoint._replace(is_default=len(container.seen.NetworkSettings.Networks) == 1)
+        netns = netns_name(container)
+        operations = bridge.connect(endpoint, netns)
+        if not resolved and network.resolves_names:
+            operations.append(RedirectNames(netns))
+        self._amend(container, operations, [])
+        with _Inside(container) as context:
+            try:
+                apply(operations, context)
+            except OSError as error:
+                undo(operations, context)
+                self._leave(container, network.seen.Name)
+                raise Conflict(f"cannot connect {container.name} to {network.seen.Name}: {error}") from None
+            await self._answer_again(container, context.descriptors["netns"])
+        self._write_files(container, self._names_of_own(container))
+
+    async def disconnect(self, container: Container, network: Attached) -> None:
+        """Takes a container off a network, at once if it runs."""
+        name = network.seen.Name
+        if name not in container.record.endpoints:
+            raise Conflict(f"container {container.id} is not connected to network {name}")
+        if container.process:
+            link = self._link_of(container, network)
+            leaving = [each for each in load(self._unfinished.get(container.id) or []) if link in str(each.values())]
+            undo(leaving, Context())
+            self._amend(container, [], leaving)
+            self._leave(container, name)
+            with _Inside(container) as context:
+                await self._answer_again(container, context.descriptors["netns"])
+            self._write_files(container, self._names_of_own(container))
+        del container.record.endpoints[name]
+        container.seen.NetworkSettings.Networks.pop(name, None)
+        self._containers.save(container)
+
+    async def _answer_again(self, container: Container, netns: int) -> None:
+        """With the zones of the networks that it is on now."""
+        resolver = self._resolvers.pop(container.id, None)
+        if resolver:
+            resolver.stop()
+            await asyncio.sleep(0)  # the sockets close in the loop's next round
+        if self._resolves_names(container):
+            await self._start_resolver(container, netns)
+
+    def _free_number(self, container: Container) -> int:
+        used = {each.name for each in self._links(container)}
+        return next(number for number in range(1000) if bridge.link_name(container.id, number) not in used)
+
+    def _link_of(self, container: Container, network: Attached) -> str:
+        return next(each.name for each in self._links(container) if each.bridge == network.kept.bridge)
+
+    def _links(self, container: Container) -> list[CreateVeth]:
+        written = load(self._unfinished.get(container.id) or [])
+        return [each for each in written if isinstance(each, CreateVeth)]
+
+    def _amend(self, container: Container, added: list[Operation], removed: list[Operation]) -> None:
+        """What is written down to be undone, with what comes and without what goes."""
+        written = [each for each in load(self._unfinished.get(container.id) or []) if each not in removed]
+        self._unfinished.save(container.id, dump([*written, *added]))
+
+    # Names and files
+
+    def _resolves_names(self, container: Container) -> bool:
+        return any(self._networks.find(name).resolves_names for name in container.seen.NetworkSettings.Networks)
+
+    def _resolvers_for(self, container: Container) -> files.Resolvers:
+        host = container.seen.HostConfig
+        return files.resolvers_for(files.resolvers_of_host(), host.Dns, host.DnsSearch, host.DnsOptions)
+
+    def _names_of_own(self, container: Container) -> list[tuple[str, str]]:
+        config = container.seen.Config
+        full = f"{config.Hostname}.{config.Domainname} {config.Hostname}" if config.Domainname else config.Hostname
+        return [(settings.IPAddress, full) for settings in container.seen.NetworkSettings.Networks.values()]
+
+    def _write_files(self, container: Container, own: list[tuple[str, str]]) -> None:
+        host = container.seen.HostConfig
+        gateways = [settings.Gateway for settings in container.seen.NetworkSettings.Networks.values()]
+        gateway = next(filter(None, gateways), "127.0.0.1")
+        embedded = self._resolves_names(container)
+        contents = {
+            container.seen.HostsPath: files.hosts(own, host.ExtraHosts or (), gateway),
+            container.seen.HostnamePath: files.hostname(container.seen.Config.Hostname),
+            container.seen.ResolvConfPath: files.resolv_conf(self._resolvers_for(container), embedded=embedded),
+        }
+        for path, content in contents.items():
+            with open(path, "w", encoding="utf-8") as file:
+                file.write(content)
+
+    def _mounts(self, container: Container) -> list[dict[str, Any]]:
+        directory = self._places.container(container.id)
+        options = ["rbind", "rprivate"]
+        return [
+            {"destination": target, "type": "bind", "source": f"{directory}/{name}", "options": options}
+            for target, name in _FILES.items()
+        ]
+
+    def published_operations(self) -> list[Operation]:
+        """What publishes the ports of all running containers: to be applied again where others took it away."""
+        return [
+            operation
+            for container in self._containers
+            if container.process
+            for operation in bridge.publish(
+                _published(container.seen.NetworkSettings.Ports), _first_address(container), self._places.table
+            )
+        ]
+
+
+def netns_name(container: Container) -> str:
+    """What `ip netns` calls the container's network namespace."""
+    return f"cutaway-{container.id[:12]}"
+
+
+class _Inside:
+    """A context whose `netns` is the network namespace of a running container."""
+
+    def __init__(self, container: Container) -> None:
+        assert container.process
+        self._path = f"/proc/{container.process.pid}/ns/net"
+
+    def __enter__(self) -> Context:
+        self._context = Context({"netns": os.open(self._path, os.O_RDONLY)})
+        return self._context
+
+    def __exit__(self, *_: object) -> None:
+        for descriptor in self._context.descriptors.values():
+            os.close(descriptor)
+
+
+def _names(container: Container, wanted: EndpointSettings) -> list[str]:
+    names = [container.name, container.id[:12], *(wanted.Aliases or ()), container.seen.Config.Hostname]
+    return list(dict.fromkeys(names))
+
+
+def _first_address(container: Container) -> str:
+    settings = next(iter(container.seen.NetworkSettings.Networks.values()), None)
+    return settings.IPAddress if settings else ""
+
+
+def _published(shown: dict[str, list[PortBinding] | None]) -> list[Published]:
+    return [
+        Published(protocol, "" if binding.HostIp == ports.ALL else binding.HostIp, int(binding.HostPort), int(port))
+        for name, bindings in shown.items()
+        for port, _, protocol in [name.partition("/")]
+        for binding in bindings or ()
+    ]
+
+
+def _matching(shown: dict[str, list[PortBinding] | None], remove: PortMap) -> list[Published]:
+    """The published ports that `remove` names; a binding without a host port, or none, means all of that port."""
+    found = []
+    for name, bindings in remove.items():
+        candidates = _published({name: shown.get(name)})
+        matching = [port for port in candidates if not bindings or any(_means(each, port) for each in bindings)]
+        if not matching:
+            raise InvalidArgument(f"port {name} is not published so: `cutaway port` shows what is")
+        found += matching
+    return found
+
+
+def _means(binding: PortBinding, port: Published) -> bool:
+    address = "" if binding.HostIp == ports.ALL else binding.HostIp
+    return (not binding.HostPort or int(binding.HostPort) == port.host_port) and (
+        not binding.HostIp or address == port.host_address
+    )
+
+
+def _forget_binding(shown: dict[str, list[PortBinding] | None], port: Published) -> None:
+    name = f"{port.container_port}/{port.protocol}"
+    left = [each for each in shown.get(name) or () if each.HostPort != str(port.host_port)]
+    if left:
+        shown[name] = left
+    else:
+        del shown[name]
+
+
+def _check_connectable(container: Container, network: Attached) -> None:
+    mode = container.seen.HostConfig.NetworkMode
+    if mode == "host" or mode.startswith("container:"):
+        raise Conflict(f"container {container.name} shares the network of {mode} and can be connected to no other")
+    if not network.kept.bridge:
+        raise Conflict(f"a container cannot be connected to the network {network.seen.Name}")
