@@ -61,7 +61,7 @@ def inflated(chunks: Iterable[bytes], kind: str) -> Iterator[bytes]:
     for chunk in _sliced(chunks, _SLICE if kind == ZSTD else PIECE):
         while chunk and (begun or (chunk := chunk.lstrip(b"\0"))):  # zeros between members are padding
             begun = True
-            yield from _pieces(decompressor, chunk, kind)
+            yield from _sliced(_pieces(decompressor, chunk, kind), PIECE)
             chunk = b""
             if decompressor.eof:
                 chunk, decompressor, begun = decompressor.unused_data, _decompressor(kind), False
@@ -78,6 +78,8 @@ def _pieces(decompressor: _Decompressor, chunk: bytes, kind: str) -> Iterator[by
         yield decompressor.decompress(chunk, PIECE)
         while not decompressor.eof and not decompressor.needs_input:
             yield decompressor.decompress(b"", PIECE)
+    except MemoryError:
+        raise
     except Exception as error:  # each library has a kind of its own
         raise BrokenArchive(f"the {kind} stream is damaged: {error}") from None
 

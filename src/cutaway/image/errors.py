@@ -24,10 +24,6 @@ class InvalidChange(ImageError):
     """A Dockerfile instruction that `--change` does not know or cannot parse; nothing was done."""
 
 
-class InvalidFilter(ImageError):
-    """A filter that listings do not know, or a value it cannot have."""
-
-
 class NoSuchImage(ImageError):
     """No image by that name or ID. `reference` is the name as Docker's messages show it: `busybox:latest`."""
 

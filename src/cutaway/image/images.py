@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -15,7 +15,6 @@ import msgspec
 
 from cutaway.image import config, diff, host, instructions, offload, references
 from cutaway.image.errors import AmbiguousImage, ImageConflict, InvalidReference, NoSuchImage
-from cutaway.image.filters import filtered
 from cutaway.image.inspect import inspected
 from cutaway.image.intake import StagedLayer
 from cutaway.image.references import Reference, digest_in, short_id
@@ -104,12 +103,9 @@ class Images:
             return [references.parse(host.NAME)]
         return [references.parse(tag) for tag in self._store.tags(image.id)]
 
-    def listing(self, filters: Mapping[str, Sequence[str]] | None = None) -> list[Listed]:
-        """The images in the store, the newest first; `host`, which is not in the store, is not among them.
-
-        `filters` are those of `docker images --filter`; raises `InvalidFilter` and what `resolve` raises.
-        """
-        return filtered(self._store.listing(), filters or {}, self.resolve)
+    def listing(self) -> list[Listed]:
+        """The images in the store, the newest first; `host`, which is not in the store, is not among them."""
+        return self._store.listing()
 
     def inspect(self, name: str) -> dict[str, Any]:
         """An image as `docker image inspect` prints it."""

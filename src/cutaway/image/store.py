@@ -72,11 +72,6 @@ class Image(msgspec.Struct, frozen=True):
         """What a container of it runs, unless told otherwise."""
         return self.config.run
 
-    @property
-    def created(self) -> float:
-        """When it was made, in seconds since 1970."""
-        return self.config.created_at
-
 
 class Listed(msgspec.Struct, frozen=True):
     """An image as listings need it. `created` in seconds since 1970, `size` in bytes, `tags` normalised."""
