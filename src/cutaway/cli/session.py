@@ -85,6 +85,18 @@ class Session:
         """One line to standard error."""
         await self.connection.err(f"{text}\n".encode("utf-8", "surrogateescape"))
 
+    async def ask(self, statement: str) -> bool:
+        """Has the caller confirm what is stated; anything but yes is no."""
+        await self.out(f"{statement} Are you sure? [y/N] ")
+        reading, writing = os.pipe()
+        try:
+            await self.connection.attach(wire.Attachment("i", b"", [writing]))
+        finally:
+            os.close(writing)
+        with open(reading, "rb", buffering=0) as answers:
+            answer = await self.while_here(_line(answers.fileno()))
+        return answer.strip().lower() in (b"y", b"yes")
+
     def is_terminal(self, descriptor: int) -> bool:
         """Whether the caller's 0, 1 or 2 is a terminal."""
         return os.isatty(self.command.descriptors[descriptor])
@@ -103,3 +115,24 @@ class Session:
     def width(self) -> int:
         """How wide text for the caller may be."""
         return self.window()[1] or DEFAULT_WIDTH
+
+
+async def _line(descriptor: int) -> bytes:
+    """What comes out of a pipe up to the end of a line, or to its own end."""
+    os.set_blocking(descriptor, False)
+    loop, ready, line = asyncio.get_running_loop(), asyncio.Event(), b""
+    loop.add_reader(descriptor, ready.set)
+    try:
+        while not line.endswith(b"\n"):
+            await ready.wait()
+            ready.clear()
+            try:
+                part = os.read(descriptor, 1024)
+            except BlockingIOError:
+                continue
+            if not part:
+                break
+            line += part
+        return line
+    finally:
+        loop.remove_reader(descriptor)

@@ -28,12 +28,12 @@ BUILT_IN_NETWORKS = frozenset({"bridge", "host", "none"})
 
 
 def read(texts: Iterable[str]) -> Filters:
-    """From `["status=exited", "label=a"]`. Raises `ValueError`."""
+    """From `["status=exited", "label=a"]`. Raises `InvalidArgument`."""
     found: Filters = {}
     for text in texts:
         name, separator, value = text.partition("=")
         if not separator:
-            raise ValueError("bad format of filter (expected name=value)")
+            raise InvalidArgument(f"bad format of filter: {text} (expected name=value)")
         found.setdefault(name.strip().lower(), []).append(value.strip())
     return found
 
@@ -188,9 +188,13 @@ def _has_port(container: Container, wanted: str, *, published: bool) -> bool:
 
 
 def _has_reference(image: Image, pattern: str) -> bool:
-    """`busybox`, `*/nginx:1.*`; without a tag it stands for all tags."""
-    tags = [(name, name.rpartition(":")[0]) for name in image.RepoTags]
-    return any(fnmatch.fnmatchcase(name, pattern) or fnmatch.fnmatchcase(bare, pattern) for name, bare in tags)
+    return any(names_match(name, [pattern]) for name in image.RepoTags)
+
+
+def names_match(name: str, patterns: Iterable[str]) -> bool:
+    """Whether an image's name is one of `busybox`, `*/nginx:1.*`; a pattern without a tag stands for all tags."""
+    bare = name.rpartition(":")[0]
+    return any(fnmatch.fnmatchcase(name, each) or fnmatch.fnmatchcase(bare, each) for each in patterns)
 
 
 def _network_type(network: Network) -> str:

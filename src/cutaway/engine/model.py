@@ -255,8 +255,8 @@ class Created(Struct, kw_only=True):
 class UpdateRequest(Struct, kw_only=True):
     """What is to change on a container; None leaves a thing as it is.
 
-    `PublishAdd` publishes more ports on it while it runs, `PublishRemove` withdraws all of `"80/tcp"` that match a
-    binding (an empty list: all bindings of that port).
+    `PublishAdd` publishes more ports on it while it runs. `PublishRemove` withdraws those of `"80/tcp"` that a binding
+    names: an empty `HostIp` or `HostPort` stands for any.
     """
 
     CpuShares: int | None = None

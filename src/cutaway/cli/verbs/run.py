@@ -74,7 +74,7 @@ async def _request(session: Session, parsed: Parsed) -> CreateRequest:
     elif arguments:
         image, command = arguments[0], arguments[1:]
     else:
-        raise UsageError("an image is needed, or a directory as --rootfs")
+        raise UsageError("an image is needed, or a directory (--rootfs)")
     if _reads_files(options):  # which may be pipes that someone is still to write to
         return await asyncio.to_thread(create_request, options, image, command, session.caller)
     return create_request(options, image, command, session.caller)
