@@ -11,7 +11,8 @@ import asyncio
 import errno
 from typing import TYPE_CHECKING
 
-from cutaway.kernel.nftables.ruleset import NFNLGRP_NFTABLES, Change, NftablesSocket
+from cutaway.kernel.nftables.header import NFNLGRP_NFTABLES
+from cutaway.kernel.nftables.ruleset import Change, NftablesSocket
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,43 +11,69 @@ import _socket
 import sys
 
 from cutaway.kernel.netlink.wire import attribute, nest
+from cutaway.kernel.nftables.header import (
+    NF_ACCEPT,
+    NF_DROP,
+    NFPROTO_IPV4,
+    NFT_CMP_EQ,
+    NFT_CMP_NEQ,
+    NFT_CT_STATE,
+    NFT_CT_STATUS,
+    NFT_FIB_RESULT_ADDRTYPE,
+    NFT_JUMP,
+    NFT_LOOKUP_F_INV,
+    NFT_META_IIF,
+    NFT_META_IIFNAME,
+    NFT_META_L4PROTO,
+    NFT_META_OIFNAME,
+    NFT_NAT_DNAT,
+    NFT_PAYLOAD_NETWORK_HEADER,
+    NFT_PAYLOAD_TRANSPORT_HEADER,
+    NFT_REG32_00,
+    NFT_REG32_01,
+    NFT_REG_VERDICT,
+    NFTA_BITWISE_DREG,
+    NFTA_BITWISE_LEN,
+    NFTA_BITWISE_MASK,
+    NFTA_BITWISE_SREG,
+    NFTA_BITWISE_XOR,
+    NFTA_CMP_DATA,
+    NFTA_CMP_OP,
+    NFTA_CMP_SREG,
+    NFTA_COUNTER_BYTES,
+    NFTA_COUNTER_PACKETS,
+    NFTA_CT_KEY,
+    NFTA_DATA_VALUE,
+    NFTA_DATA_VERDICT,
+    NFTA_EXPR_DATA,
+    NFTA_EXPR_NAME,
+    NFTA_FIB_F_DADDR,
+    NFTA_FIB_FLAGS,
+    NFTA_FIB_RESULT,
+    NFTA_IMMEDIATE_DATA,
+    NFTA_IMMEDIATE_DREG,
+    NFTA_LIST_ELEM,
+    NFTA_LOOKUP_DREG,
+    NFTA_LOOKUP_FLAGS,
+    NFTA_LOOKUP_SET,
+    NFTA_LOOKUP_SREG,
+    NFTA_META_KEY,
+    NFTA_NAT_FAMILY,
+    NFTA_NAT_REG_ADDR_MIN,
+    NFTA_NAT_REG_PROTO_MIN,
+    NFTA_NAT_TYPE,
+    NFTA_PAYLOAD_BASE,
+    NFTA_PAYLOAD_LEN,
+    NFTA_PAYLOAD_OFFSET,
+    NFTA_VERDICT_CHAIN,
+    NFTA_VERDICT_CODE,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Literal
 
     from cutaway.kernel.nftables.objects import Set
-
-NFTA_LIST_ELEM = 1
-NFTA_EXPR_NAME = 1
-NFTA_EXPR_DATA = 2
-NFTA_DATA_VALUE = 1
-NFTA_DATA_VERDICT = 2
-NFTA_VERDICT_CODE = 1
-NFTA_VERDICT_CHAIN = 2
-
-NFT_REG_VERDICT = 0
-NFT_REG32_00 = 8
-
-NFT_META_IIF = 4
-NFT_META_IIFNAME = 6
-NFT_META_OIFNAME = 7
-NFT_META_L4PROTO = 16
-NFT_PAYLOAD_NETWORK_HEADER = 1
-NFT_PAYLOAD_TRANSPORT_HEADER = 2
-NFT_CT_STATE = 0
-NFT_CT_STATUS = 2
-NFT_FIB_RESULT_ADDRTYPE = 3
-NFTA_FIB_F_DADDR = 2
-NFT_CMP_EQ = 0
-NFT_CMP_NEQ = 1
-NFT_LOOKUP_F_INV = 1
-NFT_NAT_DNAT = 1
-
-NF_DROP = 0
-NF_ACCEPT = 1
-NFT_JUMP = -3
-NFT_RETURN = -5
 
 ESTABLISHED = 1 << 1
 RELATED = 1 << 2
@@ -57,6 +83,8 @@ DNAT = 1 << 5
 LOCAL = 2
 """A value of `fib_daddr_type`: an address of this host."""
 
+_DREG = 1
+"""Of all expressions that load something, the attribute that says into which register."""
 _PROTOCOLS = {"icmp": 1, "tcp": 6, "udp": 17, "sctp": 132}
 
 
@@ -130,14 +158,14 @@ IFNAME = _InterfaceName("ifname", 41, 16)
 class Field:
     """Something of a packet that a rule can look at: its type, and the expression that loads it."""
 
-    __slots__ = ("_attributes", "_name", "_register", "type")
+    __slots__ = ("_attributes", "_expression", "type")
 
-    def __init__(self, kind: Type, name: str, register: int, *attributes: bytes) -> None:
-        self.type, self._name, self._register, self._attributes = kind, name, register, attributes
+    def __init__(self, kind: Type, name: str, *attributes: bytes) -> None:
+        self.type, self._expression, self._attributes = kind, name, attributes
 
     def load(self, register: int = NFT_REG32_00) -> bytes:
         """Loads it into a register."""
-        return expression(self._name, number(self._register, register), *self._attributes)
+        return expression(self._expression, number(_DREG, register), *self._attributes)
 
     def equals(self, value: object) -> bytes:
         """Goes on only where it equals the value."""
@@ -163,7 +191,7 @@ class Field:
 
     def not_among(self, group: Set) -> bytes:
         """Goes on only where the set does not have it."""
-        return self.load() + _look_up(group, number(5, NFT_LOOKUP_F_INV))
+        return self.load() + _look_up(group, number(NFTA_LOOKUP_FLAGS, NFT_LOOKUP_F_INV))
 
 
 def number(kind: int, value: int) -> bytes:
@@ -182,15 +210,16 @@ def expression(name: str, *attributes: bytes) -> bytes:
 
 
 def _meta(kind: Type, key: int) -> Field:
-    return Field(kind, "meta", 1, number(2, key))
+    return Field(kind, "meta", number(NFTA_META_KEY, key))
 
 
 def _ct(kind: Type, key: int) -> Field:
-    return Field(kind, "ct", 1, number(2, key))
+    return Field(kind, "ct", number(NFTA_CT_KEY, key))
 
 
 def _payload(kind: Type, base: int, offset: int) -> Field:
-    return Field(kind, "payload", 1, number(2, base), number(3, offset), number(4, kind.length))
+    place = number(NFTA_PAYLOAD_BASE, base) + number(NFTA_PAYLOAD_OFFSET, offset)
+    return Field(kind, "payload", place, number(NFTA_PAYLOAD_LEN, kind.length))
 
 
 iif = _meta(IFACE_INDEX, NFT_META_IIF)
@@ -202,12 +231,15 @@ daddr = _payload(IPV4_ADDR, NFT_PAYLOAD_NETWORK_HEADER, 16)
 dport = _payload(INET_SERVICE, NFT_PAYLOAD_TRANSPORT_HEADER, 2)
 ct_state = _ct(CT_STATE, NFT_CT_STATE)
 ct_status = _ct(CT_STATUS, NFT_CT_STATUS)
-fib_daddr_type = Field(FIB_ADDRTYPE, "fib", 1, number(2, NFT_FIB_RESULT_ADDRTYPE), number(3, NFTA_FIB_F_DADDR))
+fib_daddr_type = Field(
+    FIB_ADDRTYPE, "fib", number(NFTA_FIB_RESULT, NFT_FIB_RESULT_ADDRTYPE), number(NFTA_FIB_FLAGS, NFTA_FIB_F_DADDR)
+)
 
 
 def compare(operator: int, value: bytes) -> bytes:
     """Goes on only where the first register compares so with the value."""
-    return expression("cmp", number(1, NFT_REG32_00), number(2, operator), nest(3, attribute(NFTA_DATA_VALUE, value)))
+    compared = number(NFTA_CMP_SREG, NFT_REG32_00) + number(NFTA_CMP_OP, operator)
+    return expression("cmp", compared, _value(NFTA_CMP_DATA, value))
 
 
 def among(fields: tuple[Field, ...], group: Set) -> bytes:
@@ -217,24 +249,19 @@ def among(fields: tuple[Field, ...], group: Set) -> bytes:
 
 def dnat_to(fields: tuple[Field, ...], ports: Set) -> bytes:
     """Sends the connection to the address and port that the map has for the fields; goes on where it has none."""
-    return _load_all(fields) + _look_up(ports, number(3, NFT_REG32_00)) + _REWRITE
+    return _load_all(fields) + _look_up(ports, number(NFTA_LOOKUP_DREG, NFT_REG32_00)) + _REWRITE
 
 
 def dnat(address: str, port: int) -> bytes:
     """Sends the connection to an address and a port."""
-    values = IPV4_ADDR.pack(address), INET_SERVICE.pack(port)
-    loads = (
-        expression("immediate", number(1, NFT_REG32_00 + place), nest(2, attribute(NFTA_DATA_VALUE, value)))
-        for place, value in enumerate(values)
-    )
-    return b"".join(loads) + _REWRITE
+    return _set(NFT_REG32_00, IPV4_ADDR.pack(address)) + _set(NFT_REG32_01, INET_SERVICE.pack(port)) + _REWRITE
 
 
 def verdict(code: int, chain: str = "") -> bytes:
     """What becomes of the packet; `chain` is where `NFT_JUMP` goes."""
     to = string(NFTA_VERDICT_CHAIN, chain) if chain else b""
     value = nest(NFTA_DATA_VERDICT, number(NFTA_VERDICT_CODE, code), to)
-    return expression("immediate", number(1, NFT_REG_VERDICT), nest(2, value))
+    return expression("immediate", number(NFTA_IMMEDIATE_DREG, NFT_REG_VERDICT), nest(NFTA_IMMEDIATE_DATA, value))
 
 
 def jump(chain: str) -> bytes:
@@ -247,15 +274,15 @@ accept = verdict(NF_ACCEPT)
 drop = verdict(NF_DROP)
 masquerade = expression("masq")
 """The packet leaves with the address of the device it leaves by."""
-counter = expression("counter", attribute(1, bytes(8)), attribute(2, bytes(8)))
+counter = expression("counter", attribute(NFTA_COUNTER_BYTES, bytes(8)), attribute(NFTA_COUNTER_PACKETS, bytes(8)))
 
 
 _REWRITE = expression(
     "nat",
-    number(1, NFT_NAT_DNAT),
-    number(2, _socket.AF_INET),
-    number(3, NFT_REG32_00),
-    number(5, NFT_REG32_00 + 1),
+    number(NFTA_NAT_TYPE, NFT_NAT_DNAT),
+    number(NFTA_NAT_FAMILY, NFPROTO_IPV4),
+    number(NFTA_NAT_REG_ADDR_MIN, NFT_REG32_00),
+    number(NFTA_NAT_REG_PROTO_MIN, NFT_REG32_01),
 )
 """Rewrites the destination to the address and the port in the first two registers."""
 
@@ -269,10 +296,20 @@ def _load_all(fields: tuple[Field, ...]) -> bytes:
 
 
 def _look_up(group: Set, *attributes: bytes) -> bytes:
-    return expression("lookup", string(1, group.name), number(2, NFT_REG32_00), *attributes)
+    return expression(
+        "lookup", string(NFTA_LOOKUP_SET, group.name), number(NFTA_LOOKUP_SREG, NFT_REG32_00), *attributes
+    )
 
 
 def _and(mask: bytes) -> bytes:
-    registers = number(1, NFT_REG32_00) + number(2, NFT_REG32_00)
-    masks = nest(4, attribute(NFTA_DATA_VALUE, mask)) + nest(5, attribute(NFTA_DATA_VALUE, bytes(len(mask))))
-    return expression("bitwise", registers, number(3, len(mask)), masks)
+    registers = number(NFTA_BITWISE_SREG, NFT_REG32_00) + number(NFTA_BITWISE_DREG, NFT_REG32_00)
+    masks = _value(NFTA_BITWISE_MASK, mask) + _value(NFTA_BITWISE_XOR, bytes(len(mask)))
+    return expression("bitwise", registers, number(NFTA_BITWISE_LEN, len(mask)), masks)
+
+
+def _set(register: int, value: bytes) -> bytes:
+    return expression("immediate", number(NFTA_IMMEDIATE_DREG, register), _value(NFTA_IMMEDIATE_DATA, value))
+
+
+def _value(kind: int, value: bytes) -> bytes:
+    return nest(kind, attribute(NFTA_DATA_VALUE, value))

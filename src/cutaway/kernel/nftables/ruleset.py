@@ -9,20 +9,42 @@ import errno
 import os
 from _thread import get_ident
 
-from cutaway.kernel.netlink.wire import NETLINK_NETFILTER, Message, NetlinkSocket, attributes_in, nest, text
-from cutaway.kernel.nftables.expressions import NFTA_DATA_VALUE, NFTA_LIST_ELEM, string
-from cutaway.kernel.nftables.objects import CALLS, FAMILY_NAMES, NFNL_SUBSYS_NFTABLES, Set, Table, pack_element, unpack
+from cutaway.kernel.netlink.wire import NETLINK_NETFILTER, Message, NetlinkSocket, attributes_in, text
+from cutaway.kernel.nftables import header
+from cutaway.kernel.nftables.header import (
+    NF_ACCEPT,
+    NFNL_MSG_BATCH_BEGIN,
+    NFNL_MSG_BATCH_END,
+    NFNL_SUBSYS_NFTABLES,
+    NFTA_CHAIN_HANDLE,
+    NFTA_CHAIN_HOOK,
+    NFTA_CHAIN_NAME,
+    NFTA_CHAIN_POLICY,
+    NFTA_CHAIN_TABLE,
+    NFTA_DATA_VALUE,
+    NFTA_HOOK_HOOKNUM,
+    NFTA_HOOK_PRIORITY,
+    NFTA_RULE_CHAIN,
+    NFTA_RULE_EXPRESSIONS,
+    NFTA_RULE_HANDLE,
+    NFTA_RULE_TABLE,
+    NFTA_RULE_USERDATA,
+    NFTA_SET_ELEM_DATA,
+    NFTA_SET_ELEM_KEY,
+    NFTA_SET_ELEM_LIST_ELEMENTS,
+    NFTA_TABLE_NAME,
+)
+from cutaway.kernel.nftables.objects import FAMILY_NAMES, Set, Table, unpack
 from cutaway.kernel.syscalls import KernelError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-NFNL_MSG_BATCH_BEGIN = 0x10
-NFNL_MSG_BATCH_END = 0x11
-NFNLGRP_NFTABLES = 7
-NFNETLINK_V0_NFTABLES = bytes((0, 0)) + NFNL_SUBSYS_NFTABLES.to_bytes(2, "big")
+CALLS = {number: name for name, number in vars(header).items() if name.startswith(("NFT_MSG_NEW", "NFT_MSG_DEL"))}
+"""What can be done, by number."""
 
+_BATCH = bytes((0, 0)) + NFNL_SUBSYS_NFTABLES.to_bytes(2, "big")
 _HEADER = 4  # struct nfgenmsg
 _kept: dict[tuple[int, int], NftablesSocket] = {}
 """By thread, since two would read each other's answers, and by network namespace."""
@@ -36,11 +58,12 @@ class Chain:
 
     def __init__(self, body: bytes) -> None:
         found = dict(attributes_in(body, _HEADER))
-        place = dict(attributes_in(found.get(4, b"")))
-        self.table, self.name, self.handle = text(found[1]), text(found[3]), int.from_bytes(found[2], "big")
-        self.hook = int.from_bytes(place[1], "big") if place else None
-        self.priority = int.from_bytes(place.get(2, b""), "big", signed=True)
-        self.policy = int.from_bytes(found.get(5, b"\1"), "big")
+        place = dict(attributes_in(found.get(NFTA_CHAIN_HOOK, b"")))
+        self.table, self.name = text(found[NFTA_CHAIN_TABLE]), text(found[NFTA_CHAIN_NAME])
+        self.handle = int.from_bytes(found[NFTA_CHAIN_HANDLE], "big")
+        self.hook = int.from_bytes(place[NFTA_HOOK_HOOKNUM], "big") if place else None
+        self.priority = int.from_bytes(place.get(NFTA_HOOK_PRIORITY, b""), "big", signed=True)
+        self.policy = int.from_bytes(found.get(NFTA_CHAIN_POLICY, bytes((NF_ACCEPT,))), "big")
 
 
 class Rule:
@@ -50,9 +73,10 @@ class Rule:
 
     def __init__(self, body: bytes) -> None:
         found = dict(attributes_in(body, _HEADER))
-        self.table, self.chain, self.handle = text(found[1]), text(found[2]), int.from_bytes(found[3], "big")
-        self.expressions = found.get(4, b"")
-        self.comment = _comment_in(found.get(7, b""))
+        self.table, self.chain = text(found[NFTA_RULE_TABLE]), text(found[NFTA_RULE_CHAIN])
+        self.handle = int.from_bytes(found[NFTA_RULE_HANDLE], "big")
+        self.expressions = found.get(NFTA_RULE_EXPRESSIONS, b"")
+        self.comment = _comment_in(found.get(NFTA_RULE_USERDATA, b""))
 
 
 class Change:
@@ -62,7 +86,7 @@ class Change:
 
     def __init__(self, call: str, body: bytes) -> None:
         self.call, self.family = call, FAMILY_NAMES.get(body[0], "")
-        self.table = text(dict(attributes_in(body, _HEADER))[1])
+        self.table = text(dict(attributes_in(body, _HEADER))[NFTA_TABLE_NAME])
 
 
 class NftablesSocket(NetlinkSocket):
@@ -73,8 +97,8 @@ class NftablesSocket(NetlinkSocket):
 
     def commit(self, *requests: Message) -> None:
         """Carries out all requests or none; raises `KernelError` for the first that is refused."""
-        begin = Message("NFNL_MSG_BATCH_BEGIN", NFNL_MSG_BATCH_BEGIN, NFNETLINK_V0_NFTABLES, subject="nftables")
-        end = Message("NFNL_MSG_BATCH_END", NFNL_MSG_BATCH_END, NFNETLINK_V0_NFTABLES, subject="nftables")
+        begin = Message("NFNL_MSG_BATCH_BEGIN", NFNL_MSG_BATCH_BEGIN, _BATCH, subject="nftables")
+        end = Message("NFNL_MSG_BATCH_END", NFNL_MSG_BATCH_END, _BATCH, subject="nftables")
         if requests:
             self.transact(begin, *requests, end)
 
@@ -87,37 +111,31 @@ class NftablesSocket(NetlinkSocket):
 
     def tables(self, family: str) -> list[str]:
         """The names of a family's tables."""
-        return [
-            text(dict(attributes_in(body, _HEADER))[1])
-            for body in self.dump(Table(family, "").request("NFT_MSG_GETTABLE"))
-        ]
+        bodies = self.dump(Table(family, "").request("NFT_MSG_GETTABLE"))
+        return [text(dict(attributes_in(body, _HEADER))[NFTA_TABLE_NAME]) for body in bodies]
 
     def chains(self, family: str) -> list[Chain]:
         """The chains of all tables of a family."""
-        return [Chain(body) for body in self.dump(Table(family, "").request("NFT_MSG_GETCHAIN"))]
+        return [Chain(body) for body in self.dump(Table(family, "").list_chains())]
 
     def rules(self, table: Table, chain: str) -> list[Rule]:
         """The rules of a chain, in order; raises `KernelError` (ENOENT)."""
-        request = table.request("NFT_MSG_GETRULE", string(1, table.name), string(2, chain), of=chain)
-        return [Rule(body) for body in self.dump(request)]
+        return [Rule(body) for body in self.dump(table.list_rules(chain))]
 
     def elements(self, table: Table, group: Set) -> dict[tuple[object, ...], tuple[object, ...]]:
         """The elements of a set, with their values where it is a map; raises `KernelError` (ENOENT)."""
-        request = table.request("NFT_MSG_GETSETELEM", string(1, table.name), string(2, group.name), of=group.name)
-        return dict(element for body in self.dump(request) for element in _elements_in(body, group))
+        bodies = self.dump(table.list_elements(group))
+        return dict(element for body in bodies for element in _elements_in(body, group))
 
     def find_element(self, table: Table, group: Set, key: tuple[object, ...]) -> tuple[object, ...] | None:
         """The value of one element of a map (of a set: an empty tuple), or None where there is no such element."""
-        wanted = nest(3, nest(NFTA_LIST_ELEM, *pack_element(group, key)))
-        request = table.request(
-            "NFT_MSG_GETSETELEM", string(1, table.name), string(2, group.name), wanted, of=group.name
-        )
         try:
-            return next((value for _, value in _elements_in(self.ask(request), group)), None)
+            found = self.ask(table.list_elements(group, [key]))
         except KernelError as error:
             if error.errno != errno.ENOENT:
                 raise
             return None
+        return next((value for _, value in _elements_in(found, group)), None)
 
 
 def kept_socket() -> NftablesSocket:
@@ -132,13 +150,11 @@ def kept_socket() -> NftablesSocket:
 
 
 def _elements_in(body: bytes, group: Set) -> Iterator[tuple[tuple[object, ...], tuple[object, ...]]]:
-    for _, packed in attributes_in(dict(attributes_in(body, _HEADER)).get(3, b"")):
-        found = {
-            kind: dict(attributes_in(value)).get(NFTA_DATA_VALUE, b"")
-            for kind, value in attributes_in(packed)
-            if kind in (1, 2)
-        }
-        yield unpack(group.key, found[1]), unpack(group.value, found.get(2, b""))
+    listed = dict(attributes_in(body, _HEADER)).get(NFTA_SET_ELEM_LIST_ELEMENTS, b"")
+    for _, element in attributes_in(listed):
+        found = dict(attributes_in(element))
+        key, value = (dict(attributes_in(found.get(kind, b""))) for kind in (NFTA_SET_ELEM_KEY, NFTA_SET_ELEM_DATA))
+        yield unpack(group.key, key[NFTA_DATA_VALUE]), unpack(group.value, value.get(NFTA_DATA_VALUE, b""))
 
 
 def _comment_in(userdata: bytes) -> str:
