@@ -72,10 +72,7 @@ fi"""
         return [iifname.equals(self.bridge) + counter + jump(ISOLATION), *ways] if ISOLATION in chains else ways
 
     def _handles(self) -> list[int]:
-        try:
-            return [rule.handle for rule in kept_socket().rules(FILTER, FORWARD) if rule.comment == self._comment()]
-        except FileNotFoundError:
-            return []
+        return [rule.handle for rule in kept_socket().rules(FILTER, FORWARD) if rule.comment == self._comment()]
 
     def _specifications(self) -> tuple[str, str, str]:
         comment = f"-m comment --comment '{self._comment()}'"

@@ -119,7 +119,7 @@ class NftablesSocket(NetlinkSocket):
         return [Chain(body) for body in self.dump(Table(family, "").list_chains())]
 
     def rules(self, table: Table, chain: str) -> list[Rule]:
-        """The rules of a chain, in order; raises `KernelError` (ENOENT)."""
+        """The rules of a chain, in order; none where there is no such chain."""
         return [Rule(body) for body in self.dump(table.list_rules(chain))]
 
     def elements(self, table: Table, group: Set) -> dict[tuple[object, ...], tuple[object, ...]]:
