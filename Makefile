@@ -31,10 +31,8 @@ test-vm: $(VENV)/tested ## run the tests marked `vm` on a kernel with pure cgrou
 	@$(VENV)/bin/python -m pytest tests/vm
 
 lint: $(VENV)/tested ## check format, style, types and that imports only go down
-	$(VENV)/bin/ruff format --check .
-	$(VENV)/bin/ruff check .
-	$(VENV)/bin/mypy
-	$(VENV)/bin/lint-imports
+	@for linter in 'ruff format --check .' 'ruff check .' mypy lint-imports; do \
+		$(VENV)/bin/$$linter || failed=1; done; [ ! "$$failed" ]
 
 format: $(VENV)/tested ## put the sources in the house's format
 	$(VENV)/bin/ruff format .
