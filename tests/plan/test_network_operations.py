@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import secrets
@@ -239,6 +240,23 @@ def test_a_withdrawn_port_no_longer_answers(wire: Wiring) -> None:
         assert outside.reaches(ADDRESS, 8080, listener)
         unmap_ports([published, published])
         assert outside.reaches(ADDRESS, 8080, listener) == outside.reaches(ADDRESS, 8081, listener) == ""
+
+
+def test_who_sends_all_the_time_is_heard_by_whoever_has_the_port_now(wire: Wiring) -> None:
+    network, outside = wire.network(), wire.outside()
+    boxes = wire.box(network, 2), wire.box(network, 3)
+    with outside.open(socket.SOCK_DGRAM) as sender:
+        sender.connect((ADDRESS, 8080))
+        sender.send(b"nobody listens")
+        for box in boxes:
+            with (
+                applied(MapPorts(TABLE, [["udp", "", 8080, box.address, 80]])),
+                box.listen(80, socket.SOCK_DGRAM) as listener,
+            ):
+                with contextlib.suppress(ConnectionRefusedError):  # what was said of the datagram before
+                    sender.send(b"who has the port?")
+                sender.send(b"and now?")
+                assert listener.recv(20)
 
 
 def test_a_port_that_is_taken_publishes_nothing_and_stays_anothers(wire: Wiring) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 
+from cutaway.kernel.conntrack import forget_connections_to, forget_connections_with
 from cutaway.kernel.netlink.namespace import network_namespace
 from cutaway.kernel.nftables.expressions import (
     DNAT,
@@ -223,6 +224,7 @@ class MapPorts(Operation):
             kept_socket().commit(*_additions(table, self.ports))
         except FileExistsError:  # perhaps its own, from an apply that was cut short
             kept_socket().commit(*_additions(table, [port for port in self.ports if not _is_mapped(table, port)]))
+        _forget(forget_connections_to(int(port[2])) for port in self.ports if port[0] == "udp")
 
     def undo(self, context: Context) -> None:  # noqa: ARG002
         unmap_ports([self])
@@ -262,6 +264,7 @@ def unmap_ports(operations: Iterable[MapPorts]) -> None:
         table = Table("ip", name)
         mine = {(_map_of(port), _key(port)) for port in ports if _is_mapped(table, port)}
         kept_socket().commit(*(table.delete_elements(group, [key]) for group, key in mine))
+        _forget(forget_connections_with(address) for address in {str(port[3]) for port in ports if port[0] == "udp"})
 
 
 class RedirectNames(Operation):
@@ -331,6 +334,14 @@ def _map_of(port: list[str | int]) -> Set:
 def _key(port: list[str | int]) -> tuple[object, ...]:
     protocol, address, number = port[:3]
     return (address, protocol, number) if address else (protocol, number)
+
+
+def _forget(requests: Iterable[Message]) -> None:
+    """Makes who sends by UDP all the time go where the map leads now. A kernel before 5.8 cannot, and forgets in time."""
+    try:
+        kept_socket().transact(*requests)
+    except KernelError:
+        pass
 
 
 def _additions(table: Table, ports: list[list[str | int]]) -> list[Message]:
