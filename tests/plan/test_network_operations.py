@@ -202,8 +202,10 @@ def test_an_internal_network_is_closed_but_within(wire: Wiring) -> None:
     one, two, outside = wire.box(network, 2), wire.box(network, 3), wire.outside()
     with outside.listen(80) as listener:
         assert one.reaches(OUTSIDE_ADDRESS, 80, listener) == ""
+    wire.publish(["tcp", "", 8080, two.address, 80])
     with two.listen(80) as listener:
         assert one.reaches(two.address, 80, listener) == one.address
+        assert outside.reaches(ADDRESS, 8080, listener) == ""
 
 
 @KINDS

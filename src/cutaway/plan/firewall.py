@@ -85,7 +85,6 @@ BASE_CHAINS = (
 RULES: tuple[tuple[str, str, bytes], ...] = (
     # A neighbour must not reach what listens on the host's loopback, which route_localnet would let in (CVE-2020-8558).
     ("raw", 'iif != "lo" ip daddr 127.0.0.0/8 drop', iif.differs(LOOPBACK) + daddr.within("127.0.0.0/8") + drop),
-    ("raw", 'iif != "lo" ip saddr 127.0.0.0/8 drop', iif.differs(LOOPBACK) + saddr.within("127.0.0.0/8") + drop),
     ("prerouting", "fib daddr type local jump published", fib_daddr_type.equals(LOCAL) + jump("published")),
     ("output", "fib daddr type local jump published", fib_daddr_type.equals(LOCAL) + jump("published")),
     (
@@ -337,7 +336,7 @@ def _key(port: list[str | int]) -> tuple[object, ...]:
 
 
 def _forget(requests: Iterable[Message]) -> None:
-    """Makes who sends by UDP all the time go where the map leads now. A kernel before 5.8 cannot, and forgets in time."""
+    """Makes who sends by UDP all the time go where the map leads now; a kernel before 5.8 does so in time."""
     try:
         kept_socket().transact(*requests)
     except KernelError:
