@@ -35,7 +35,7 @@ _AHEAD = 4  # pieces a thread may be ahead of the next one
 class StagedLayer(msgspec.Struct, frozen=True):
     """A layer taken in but not yet the store's: its tree is `<staging>/<name>.layer`, its blob `<staging>/<name>.blob`.
 
-    `size` counts the bytes of its files, `blob_size` those of the blob; `entries` the archive's members.
+    `size` counts the bytes of its files and links, `blob_size` those of the blob; `entries` the archive's members.
     """
 
     name: str

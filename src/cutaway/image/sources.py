@@ -39,10 +39,15 @@ def opened(descriptor: int, staging: str) -> Source:
     return TarFile(_copied(descriptor, staging))
 
 
-def read(source: Source, name: str, largest: int) -> bytes:
-    """A whole small file; raises `BrokenArchive` where it is missing or larger than `largest` bytes."""
+def require(source: Source, name: str) -> None:
+    """Raises `BrokenArchive` where there is no such file."""
     if name not in source:
         raise BrokenArchive(f"the archive does not hold {name!a}")
+
+
+def read(source: Source, name: str, largest: int) -> bytes:
+    """A whole small file; raises `BrokenArchive` where it is missing or larger than `largest` bytes."""
+    require(source, name)
     if source.size(name) > largest:
         raise BrokenArchive(f"{name!a} has {source.size(name)} bytes; more than {largest} are not accepted")
     return b"".join(source.chunks(name))

@@ -52,7 +52,7 @@ class Unpacker:
     `below`: the directory in there that the archive's names count from; links still lead to where `root` is `/`.
     `layer`: whiteouts are translated for overlayfs. `owner`: (uid, gid) of everything, instead of the archive's.
     `keep_kind`: refuse to replace a directory by something else, or the reverse, as `docker cp` does.
-    `size` counts the bytes of regular files, `entries` the members.
+    `size` counts the bytes of files and of links, as Docker does, `entries` the members.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class Unpacker:
 
     def _add(self, entry: Entry, reader: Reader) -> None:
         self.entries += 1
-        self.size += entry.size if entry.kind == REGULAR else 0
+        self.size += len(entry.linkname) if entry.kind == SYMLINK else entry.size if entry.kind == REGULAR else 0
         self._check_owner(entry)
         parts = self._below + _parts(entry.name)
         if len(parts) == len(self._below):

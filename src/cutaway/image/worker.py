@@ -76,6 +76,8 @@ def load(source: int, staging: str, layers: str) -> dict[str, Any]:
     files = sources.opened(source, staging)
     images = formats.described(files)
     wanted = {layer.diff_id: layer for image in images for layer in image.layers if not _is_in(layers, layer)}
+    for layer in wanted.values():
+        sources.require(files, layer.file)
     staged = list(_take_in_all(files, wanted.values(), staging))
     _sync(staging)
     return {"images": [_written(image, staging, number) for number, image in enumerate(images)], "layers": staged}
