@@ -21,6 +21,8 @@ CLONE_NEWUSER = 0x10000000
 CLONE_NEWPID = 0x20000000
 CLONE_NEWNET = 0x40000000
 
+CLONE_FS = 0x00000200
+"""Not a namespace, but unshared with one: the root and working directories and the umask. `clone(2)`"""
 CLONE_PIDFD = 0x00001000
 CLONE_PARENT = 0x00008000
 CLONE_INTO_CGROUP = 0x200000000

@@ -20,6 +20,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+SUBDIRECTORY = "X-mount.subdir="
+"""An option of `mount(8)`: only this part of what is mounted."""
 _DEV_NULL = os.makedev(1, 3)
 
 
@@ -85,6 +87,45 @@ class MountTmpfs(Operation):
         return "Memory that can be shared with other containers, which mount the same."
 
 
+class MountVolume(Operation):
+    """The file system of a volume, on the volume's own directory: a tmpfs, a disk, a share of another machine.
+
+    With `bind` among the options it is the file or directory `source` of the host.
+    """
+
+    target: str
+    filesystem: str
+    source: str
+    options: list[str] = []
+    manual = "mount(8)"
+
+    def apply(self, context: Context) -> None:  # noqa: ARG002
+        options = Options(self.options)
+        if options.bind:
+            made = mounts.clone_tree(self.source, recursive=options.recursive)
+        else:
+            made = mounts.new_mount(self.filesystem, self.source, options.filesystem, options.set)
+        try:
+            _set_attributes(made, options)
+            mounts.attach_at(made, self.target)
+        finally:
+            os.close(made)
+
+    def undo(self, context: Context) -> None:  # noqa: ARG002
+        _unmount_all(self.target)
+
+    def shell(self) -> str:
+        options = f" -o {quote(','.join(self.options))}" if self.options else ""
+        kind = "" if Options(self.options).bind else f" -t {quote(self.filesystem)}"
+        return f"mount{kind}{options} {quote(self.source)} {quote(self.target)}"
+
+    def shell_undo(self) -> str:
+        return f"umount {quote(self.target)}"
+
+    def why(self) -> str:
+        return "What the volume holds is kept elsewhere, and mounted for as long as a container uses it."
+
+
 class AttachRoot(Operation):
     """Brings the directory `source` of the host in as the mount that becomes the container's root."""
 
@@ -107,7 +148,10 @@ class AttachRoot(Operation):
 
 
 class Mount(Operation):
-    """A file system mounted inside: /proc, a tmpfs, devpts, … `options` as in the OCI runtime-spec."""
+    """A file system mounted inside: /proc, a tmpfs, devpts, … `options` as in the OCI runtime-spec.
+
+    A tmpfs whose options give no mode gets that of the directory which it covers.
+    """
 
     filesystem: str
     target: str
@@ -117,11 +161,18 @@ class Mount(Operation):
 
     def apply(self, context: Context) -> None:
         options = Options(self.options)
-        made = mounts.new_mount(self.filesystem, self.source, options.filesystem, options.set)
+        own = [*self._covered_mode(context.root), *options.filesystem]
+        made = mounts.new_mount(self.filesystem, self.source, own, options.set)
         try:
             _attach(made, context.root, self.target, options)
         finally:
             os.close(made)
+
+    def _covered_mode(self, root: int) -> list[str]:
+        modes: list[str] = []
+        if self.filesystem == "tmpfs" and not any(option.startswith("mode=") for option in self.options):
+            _on(root, self.target, lambda covered: modes.append(f"mode={stat.S_IMODE(os.fstat(covered).st_mode):o}"))
+        return modes
 
     def shell(self) -> str:
         options = f" -o {quote(','.join(self.options))}" if self.options else ""
@@ -135,7 +186,10 @@ class Mount(Operation):
 
 
 class BindMount(Operation):
-    """A file or directory of the host, seen inside at `target`."""
+    """A file or directory of the host, seen inside at `target`.
+
+    With the option `X-mount.subdir=PATH` it is what is at that path in `source`, whose links cannot lead out of it.
+    """
 
     source: str
     target: str
@@ -147,25 +201,55 @@ class BindMount(Operation):
         return f"mount:{self.target}"
 
     def prepare(self, context: Context) -> None:
-        options = Options(self.options)
-        context.descriptors[self._held_as] = mounts.clone_tree(self.source, recursive=options.recursive)
+        recursive, below = Options(self.options).recursive, _subdirectory(self.options)
+        held = (
+            _clone_below(self.source, below, recursive)
+            if below
+            else mounts.clone_tree(self.source, recursive=recursive)
+        )
+        context.descriptors[self._held_as] = held
 
     def apply(self, context: Context) -> None:
         _attach(context.descriptors[self._held_as], context.root, self.target, Options(self.options))
 
     def shell(self) -> str:
         options = Options(self.options)
+        source = quote(f"{self.source}/{_subdirectory(self.options)}".rstrip("/"))
         bind = "--rbind" if options.recursive else "--bind"
-        flags = [flag for flag in self.options if flag not in ("bind", "rbind")]
         target = f"$ROOT{quote(self.target)}"
-        make = f"[ -d {quote(self.source)} ] && mkdir -p {target} || touch {target}"
-        return f"{make}; mount {bind} {quote(self.source)} {target}" + "".join(
-            f" && mount -o remount,bind,{flag} {target}" if flag in ("ro", "nosuid", "nodev", "noexec")
-            else f" && mount --make-{flag} {target}" for flag in flags if flag != "rw"
-        )  # fmt: skip
+        make = f"[ -d {source} ] && mkdir -p {target} || touch {target}"
+        return f"{make}; mount {bind} {source} {target}" + "".join(_shell_flag(flag, target) for flag in self.options)
 
     def why(self) -> str:
         return f"{self.source} of the host is seen inside as {self.target}."
+
+
+def _subdirectory(options: list[str]) -> str:
+    return next((option.removeprefix(SUBDIRECTORY) for option in options if option.startswith(SUBDIRECTORY)), "")
+
+
+def _clone_below(source: str, subdirectory: str, recursive: bool) -> int:
+    above = os.open(source, os.O_PATH)
+    try:
+        place = open_in_root(above, subdirectory, os.O_PATH)
+    finally:
+        os.close(above)
+    try:
+        return mounts.clone_tree("", directory=place, recursive=recursive)
+    finally:
+        os.close(place)
+
+
+def _shell_flag(flag: str, target: str) -> str:
+    if flag in ("bind", "rbind", "rw") or flag.startswith(SUBDIRECTORY):
+        return ""
+    if flag == "rro":
+        return f" && findmnt -Rno TARGET {target} | while read -r each; do mount -o remount,bind,ro $each; done"
+    return (
+        f" && mount --make-{flag} {target}"
+        if Options([flag]).propagation
+        else f" && mount -o remount,bind,{flag} {target}"
+    )
 
 
 class MountCgroups(Operation):
@@ -359,15 +443,19 @@ _REASONS = {
 
 
 def _attach(mount: int, root: int, path: str, options: Options) -> None:
-    mounts.set_attributes(mount, options.set, options.clear)
-    mounts.set_attributes(mount, options.recursive_set, options.recursive_clear, recursive=True)
-    mounts.set_attributes(mount, 0, propagation=options.propagation or MS_PRIVATE, recursive=options.propagate_all)
+    _set_attributes(mount, options)
     make = make_directories if stat.S_ISDIR(os.fstat(mount).st_mode) else make_file
     target = make(root, path)
     try:
         mounts.attach(mount, target)
     finally:
         os.close(target)
+
+
+def _set_attributes(mount: int, options: Options) -> None:
+    mounts.set_attributes(mount, options.set, options.clear)
+    mounts.set_attributes(mount, options.recursive_set, options.recursive_clear, recursive=True)
+    mounts.set_attributes(mount, 0, propagation=options.propagation or MS_PRIVATE, recursive=options.propagate_all)
 
 
 def _on(root: int, path: str, change: Callable[[int], None]) -> None:
