@@ -64,7 +64,7 @@ async def info(session: Session, parsed: Parsed) -> None:
     found = await session.engine.info()
     await _show(session, parsed, found, _info_text(found))
     for warning in found.Warnings:
-        await session.complain(f"WARNING: {warning}")
+        await session.complain(warning)
 
 
 def _info_text(found: SystemInfo) -> str:
