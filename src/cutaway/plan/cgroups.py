@@ -12,7 +12,7 @@ from cutaway.plan.operation import Context, Operation
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from typing import Any
 
     from cutaway.kernel.cgroups import Write
@@ -25,7 +25,7 @@ class CreateCgroup(Operation):
     """A directory in each hierarchy; `hierarchies` as `Layout.plain` gives them. Undo kills who is left in it."""
 
     path: str
-    hierarchies: list[tuple[int, str, list[str]]]
+    hierarchies: list[list[Any]]
     manual = "cgroups(7)"
 
     @property
@@ -154,11 +154,39 @@ class JoinCgroup(Operation):
         return "From here on all that the process and its children use is counted and limited."
 
 
+class CountBlockIO(Operation):
+    """Has version 1 count what goes to and from the host's disks, for every cgroup, where the kernel (6.11 and later)
+    does so only once a limit, if of nothing, has been set for a disk in some cgroup: in `directory`, of blkio."""
+
+    directory: str
+    manual = "cgroups(7)"
+
+    def apply(self, context: Context) -> None:  # noqa: ARG002
+        write(f"{self.directory}/{_READ_LIMIT}", *(f"{disk} 0" for disk in _disks()))
+
+    def shell(self) -> str:
+        file = _words([f"{self.directory}/{_READ_LIMIT}"])
+        return f'for disk in /sys/block/*/dev; do echo "$(cat $disk) 0" > {file}; done'
+
+    def why(self) -> str:
+        return "So that `stats` can tell what each container reads and writes."
+
+
+_READ_LIMIT = "blkio.throttle.read_bps_device"
+
+
+def _disks() -> Iterator[str]:
+    """`"8:0"` for each disk of the host."""
+    for name in os.listdir("/sys/block"):
+        with open(f"/sys/block/{name}/dev", encoding="ascii") as number:
+            yield number.read().strip()
+
+
 class FreezeCgroup(Operation):
     """Stops all of a container's processes at once, where they are; undone, they run on."""
 
     path: str
-    hierarchies: list[tuple[int, str, list[str]]]
+    hierarchies: list[list[Any]]
     manual = "cgroups(7)"
 
     @property
@@ -206,6 +234,12 @@ def join_operation(path: str, layout: Layout) -> JoinCgroup:
     path = normal(path)
     tasks = [each.join_file(path) for each in layout.hierarchies if each.version == 1]
     return JoinCgroup(tasks, layout.unified.directory(path) if layout.unified else "")
+
+
+def count_block_operations(path: str, layout: Layout) -> list[Operation]:
+    """What has the host count block I/O, by the cgroup at `path`, which stays; nothing where it does so by itself."""
+    hierarchy = layout.find("blkio", version=1)
+    return [CountBlockIO(hierarchy.directory(normal(path)))] if hierarchy else []
 
 
 def update_operations(cgroup: Cgroup, resources: Mapping[str, Any]) -> list[Operation]:

@@ -88,8 +88,12 @@ class Cgroup:
         return self._freezable.processes(self.path)
 
     def kill(self) -> None:
-        """Sends SIGKILL to every process in it and below it, at once; nothing where it is absent."""
+        """Sends SIGKILL to every process in it and below it, frozen or not; nothing where it is absent."""
         (self.layout.unified or self._freezable).kill(self.path)
+        try:
+            self.thaw()  # who is frozen by version 1 does not die before
+        except FileNotFoundError:
+            pass
 
     def freeze(self, timeout: float = 10) -> None:
         """Stops all its processes where they are, without their notice; raises `TimeoutError`, having thawed them

@@ -110,9 +110,11 @@ class Hierarchy:
             return
         except TimeoutError:  # one hangs in the kernel, and cannot fork there either
             pass
-        for pid in self.processes(path):
-            self._kill(path, pid)
-        self.thaw(path)
+        try:
+            for pid in self.processes(path):
+                self._kill(path, pid)
+        finally:
+            self.thaw(path)
 
     def _kill(self, path: str, pid: int) -> None:
         try:

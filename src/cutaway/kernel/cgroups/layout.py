@@ -10,6 +10,7 @@ from cutaway.kernel.cgroups.v2 import Version2
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from typing import Any
 
     from cutaway.kernel.cgroups.hierarchy import Hierarchy
     from cutaway.kernel.procfs import MountPoint
@@ -37,12 +38,12 @@ class Layout:
         found = self._of.get(controller)
         return found if found and version in (0, found.version) else None
 
-    def plain(self) -> list[tuple[int, str, list[str]]]:
-        """As plain values: `[(version, mount point, controllers), …]`."""
-        return [(each.version, each.mount_point, list(each.controllers)) for each in self.hierarchies]
+    def plain(self) -> list[list[Any]]:
+        """As plain values: `[[version, mount point, controllers], …]`."""
+        return [[each.version, each.mount_point, list(each.controllers)] for each in self.hierarchies]
 
     @classmethod
-    def of(cls, plain: Iterable[tuple[int, str, list[str]]]) -> Layout:
+    def of(cls, plain: Iterable[list[Any]]) -> Layout:
         """The inverse of `plain`."""
         kinds = {1: Version1, 2: Version2}
         return cls(kinds[version](mount_point, tuple(names)) for version, mount_point, names in plain)

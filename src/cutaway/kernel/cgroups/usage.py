@@ -25,8 +25,8 @@ class MemoryUsage:
     """Memory in bytes: `usage` (page cache included), `limit` (None: unlimited), `max_usage` ever seen, `swap` used.
 
     `inactive_file` is page cache the kernel can take back at once: `docker stats` shows `usage - inactive_file`.
-    `failures` counts how often the limit was met, `oom_kills` how many processes that killed. `stat` is the whole of
-    `memory.stat`, in the version's own words.
+    `failures` counts how often the limit was met (v1 of Linux 6.18 does not count any more), `oom_kills` how many
+    processes that killed. `stat` is the whole of `memory.stat`, in the version's own words.
     """
 
     __slots__ = ("failures", "inactive_file", "limit", "max_usage", "oom_kills", "stat", "swap", "swap_limit", "usage")

@@ -80,7 +80,7 @@ class Version1(Hierarchy):
             inactive_file=stat["total_inactive_file"],
             swap=stat.get("total_swap", 0),
             swap_limit=None if limit is None or total is None else total - limit,
-            failures=read_number(f"{directory}/memory.failcnt"),
+            failures=read_number(f"{directory}/memory.failcnt") + read_number(f"{directory}/memory.memsw.failcnt"),
             oom_kills=read_keyed(f"{directory}/memory.oom_control").get("oom_kill", 0),
             stat=stat,
         )
