@@ -131,3 +131,21 @@ def test_every_operation_says_why_in_one_sentence(operations: list[Operation]) -
     for operation in operations:
         assert re.fullmatch(r"[A-Z].*\.", operation.why())
         assert operation.manual.endswith(")")
+
+
+def test_docker_may_come_later(names: Names, request: pytest.FixtureRequest) -> None:
+    allow = AllowForwarding(names.bridge)
+    allow.apply(Context())
+    assert looked_at("nft", "-s", "list", "ruleset") == ""
+    request.getfixturevalue("docker_chains")
+    before = looked_at("nft", "-s", "list", "ruleset")
+    for _ in range(2):
+        allow.apply(Context())
+        rules = [line for line in looked_at("iptables", "-S", "FORWARD").splitlines() if names.bridge in line]
+        assert [rule.split()[-1] for rule in rules] == ["DOCKER-ISOLATION-STAGE-2", "ACCEPT", "ACCEPT"]
+    run(f"iptables -D FORWARD -o {names.bridge} -m comment --comment 'cutaway {names.bridge}' -j ACCEPT")
+    allow.apply(Context())
+    assert len([line for line in looked_at("iptables", "-S", "FORWARD").splitlines() if names.bridge in line]) == 3
+    for _ in range(2):
+        allow.undo(Context())
+        assert looked_at("nft", "-s", "list", "ruleset") == before
