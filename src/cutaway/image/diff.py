@@ -1,15 +1,15 @@
 """What a container changed: its upper directory against the layers below, as `docker diff` lists it.
 
 overlayfs keeps in the upper directory whatever was written, a character device 0/0 for what was deleted, and marks a
-directory `opaque` that hides all below it (kernel documentation, `filesystems/overlayfs`). A directory that is there
-only because something in it changed counts as changed, as in Docker.
+directory `opaque` that hides all below it (kernel documentation, `filesystems/overlayfs`). As in Docker, a directory
+has changed when something in it has, or its mode or owner; its time alone says nothing.
 """
 
 from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from cutaway.kernel.openat2 import open_in_root
 from cutaway.kernel.overlay import OPAQUE, is_whiteout
@@ -23,24 +23,27 @@ Change = tuple[str, str]
 def changes(upper: int, lowers: Sequence[int]) -> list[Change]:
     """The changes, sorted by path. `upper` and `lowers` (topmost first) are descriptors of directories."""
     found: dict[bytes, str] = {}
-    waiting = [(b"", list(lowers))]
+    waiting = [(b"", list(lowers), False)]
     while waiting:
-        path, below = waiting.pop()
-        for name in _names(upper, path):
+        path, below, opaque = waiting.pop()
+        opaque = opaque or _is_opaque(upper, path)
+        names = _names(upper, path)
+        if opaque:
+            found |= dict.fromkeys(_hidden(path, names, below), DELETED)
+        for name in names:
             child = os.path.join(path, name)
             kind, beneath = _change(upper, child, below)
             if kind:
                 found[child] = kind
             if beneath is not None:
-                waiting.append((child, beneath))
-                found |= dict.fromkeys(_hidden(upper, child, below), DELETED)
+                waiting.append((child, beneath, opaque))
     for path in list(found):
         _mark_parents(found, path)
-    return [(kind, "/" + os.fsdecode(path)) for path, kind in sorted(found.items())]
+    return [(kind, "/" + path.decode(errors="replace")) for path, kind in sorted(found.items())]
 
 
 def _change(upper: int, path: bytes, below: list[int]) -> tuple[str, list[int] | None]:
-    """What happened to a path, if anything, and, for a directory to look into, the lowers it is merged with."""
+    """What happened to a path, if anything, and, for a directory to look into, the lowers that have it too."""
     try:
         new = os.lstat(path, dir_fd=upper)
     except FileNotFoundError:
@@ -52,8 +55,7 @@ def _change(upper: int, path: bytes, below: list[int]) -> tuple[str, list[int] |
         return (CHANGED if old else ADDED), None
     if old is None:
         return ADDED, []
-    opaque = _is_opaque(upper, path)
-    return (CHANGED if opaque or _differs(old, new) else ""), ([] if opaque else beneath)
+    return (CHANGED if _differs(old, new) else ""), beneath
 
 
 def _merged(below: list[int], path: bytes) -> tuple[os.stat_result | None, list[int]]:
@@ -76,14 +78,12 @@ def _merged(below: list[int], path: bytes) -> tuple[os.stat_result | None, list[
     return shown, merged
 
 
-def _hidden(upper: int, path: bytes, below: list[int]) -> set[bytes]:
+def _hidden(path: bytes, names: list[bytes], below: list[int]) -> Iterator[bytes]:
     """What an opaque directory hides of the lowers and has nothing of its own for."""
-    if not _is_opaque(upper, path):
-        return set()
-    _, beneath = _merged(below, path)
-    names = {name for lower in beneath for name in _names(lower, path)} - set(_names(upper, path))
-    children = (os.path.join(path, name) for name in names)
-    return {child for child in children if _merged(beneath, child)[0]}
+    for name in {name for lower in below for name in _names(lower, path)}.difference(names):
+        child = os.path.join(path, name)
+        if _merged(below, child)[0]:
+            yield child
 
 
 def _mark_parents(found: dict[bytes, str], path: bytes) -> None:
@@ -112,4 +112,4 @@ def _is_opaque(root: int, path: bytes) -> bool:
 
 
 def _differs(old: os.stat_result, new: os.stat_result) -> bool:
-    return any(getattr(old, field) != getattr(new, field) for field in ("st_mode", "st_uid", "st_gid", "st_mtime_ns"))
+    return any(getattr(old, field) != getattr(new, field) for field in ("st_mode", "st_uid", "st_gid"))

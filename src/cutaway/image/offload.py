@@ -17,7 +17,7 @@ import msgspec
 from cutaway.image.errors import ImageError, by_name
 
 _START = "import sys; sys.path[:] = sys.argv.pop(1).split(':'); from cutaway.image.worker import main; main()"
-_LINE_LARGEST = 1 << 20
+_LINE_LARGEST = 4 << 20
 
 Progress = Callable[[Mapping[str, Any]], None]
 

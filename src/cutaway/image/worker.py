@@ -25,7 +25,7 @@ from cutaway.kernel.prctl import set_parent_death_signal
 from cutaway.kernel.syscalls import libc
 
 _STEP = 4 << 20  # bytes between two reports of progress
-_BATCH = 1000  # changes in one line
+_BATCH = 100  # changes in one line, each with a path of up to 4,096 bytes
 
 
 def main() -> None:
