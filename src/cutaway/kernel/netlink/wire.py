@@ -154,13 +154,7 @@ class NetlinkSocket:
 
     def pending(self) -> Iterator[tuple[int, bytes]]:
         """What has arrived and was not read yet, each message as (kind, body)."""
-        while True:
-            try:
-                datagram = self._socket.recv(_LARGEST_DATAGRAM, _socket.MSG_DONTWAIT)
-            except BlockingIOError:
-                return
-            for _, kind, _, body in messages_in(datagram):
-                yield kind, body
+        return ((kind, body) for _, kind, _, body in self._arrived())
 
     def _send(self, datagram: bytes) -> None:
         if len(datagram) > _SMALLEST_SEND_BUFFER:
@@ -170,14 +164,16 @@ class NetlinkSocket:
     def _refusals(self) -> Iterator[tuple[int, int, str]]:
         """What the kernel refused, as (sequence, error number, reason). No acknowledgement is asked for: requests are
         carried out, and every error queued, before `send` returns."""
+        for flags, kind, sequence, body in self._arrived():
+            if kind == NLMSG_ERROR:
+                yield sequence, *_refusal(body, flags)
+
+    def _arrived(self) -> Iterator[tuple[int, int, int, bytes]]:
         while True:
             try:
-                datagram = self._socket.recv(_LARGEST_DATAGRAM, _socket.MSG_DONTWAIT)
+                yield from messages_in(self._socket.recv(_LARGEST_DATAGRAM, _socket.MSG_DONTWAIT))
             except BlockingIOError:
                 return
-            for flags, kind, sequence, body in messages_in(datagram):
-                if kind == NLMSG_ERROR:
-                    yield sequence, *_refusal(body, flags)
 
 
 def messages_in(datagram: bytes) -> Iterator[tuple[int, int, int, bytes]]:
