@@ -56,14 +56,14 @@ class PathStatus(msgspec.Struct, frozen=True):
 
 def status(root: int, path: str) -> PathStatus:
     """What is at `path` inside `root` (a descriptor); a link is not followed. Raises `OSError` where nothing is."""
+    path = _normalised(path)
     file = open_in_root(root, path, os.O_PATH | os.O_NOFOLLOW)
     try:
         found = os.fstat(file)
         target = os.readlink("", dir_fd=file) if stat.S_ISLNK(found.st_mode) else ""
     finally:
         os.close(file)
-    name = os.path.basename(os.path.normpath("/" + path)) or "/"
-    return PathStatus(name, found.st_size, found.st_mode, found.st_mtime_ns, target)
+    return PathStatus(os.path.basename(path) or "/", found.st_size, found.st_mode, found.st_mtime_ns, target)
 
 
 def packed(root: int, path: str, name: str) -> Generator[bytes]:
@@ -73,7 +73,7 @@ def packed(root: int, path: str, name: str) -> Generator[bytes]:
     """
     status(root, path)
     links: dict[tuple[int, int], bytes] = {}
-    above, last = os.path.split(os.path.normpath("/" + path))
+    above, last = os.path.split(_normalised(path))
     waiting = [(os.fsencode(above), os.fsencode(last or "."), os.fsencode(name))]
     while waiting:
         directory, last_name, shown_name = waiting.pop()
@@ -105,6 +105,11 @@ def unpack(
     start, chunks = peek(chunks)
     with Unpacker(root, path, owner=owner, keep_kind=keep_kind) as unpacker:
         unpacker.unpack(Reader(Stream(inflated(chunks, recognised(start)))))
+
+
+def _normalised(path: str) -> str:
+    """An absolute path that does not end in `..`, which as a last component would lead out of the root."""
+    return os.path.normpath("/" + path.lstrip("/"))
 
 
 def _member(parent: int, last: bytes, name: bytes, links: dict[tuple[int, int], bytes]) -> Iterator[bytes]:
