@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from cutaway.engine.containers import Container, Record, new_id, now
 from cutaway.engine.errors import InvalidArgument
-from cutaway.engine.lifecycle import LOG_DEFAULTS, signal_number
+from cutaway.engine.logs import DEFAULTS as LOG_DRIVERS
 from cutaway.engine.model import Container as Seen
 from cutaway.engine.model import EndpointSettings, GraphDriver
 from cutaway.engine.names import new_name
+from cutaway.engine.signals import signal_number
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -115,8 +116,8 @@ def _merged_environment(below: list[str], above: list[str]) -> list[str]:
 def _check(config: Config, host: HostConfig) -> None:
     if config.StopSignal:
         signal_number(config.StopSignal)
-    if host.LogConfig.Type not in (*LOG_DEFAULTS, "none"):
-        known = ", ".join([*LOG_DEFAULTS, "none"])
+    if host.LogConfig.Type not in (*LOG_DRIVERS, "none"):
+        known = ", ".join([*LOG_DRIVERS, "none"])
         raise InvalidArgument(f'logger: no log driver named "{host.LogConfig.Type}" is registered; there are {known}')
     if host.AutoRemove and host.RestartPolicy.Name not in ("", "no"):
         raise InvalidArgument("can't create 'AutoRemove' container with restart policy")

@@ -18,13 +18,16 @@ from cutaway.engine.endpoints import Endpoints
 from cutaway.engine.errors import Conflict, NotFound
 from cutaway.engine.execs import Executions
 from cutaway.engine.janitor import Janitor
-from cutaway.engine.lifecycle import Lifecycle, signal_number
+from cutaway.engine.lifecycle import Lifecycle
 from cutaway.engine.logs import Wanted, lines
 from cutaway.engine.model import Created, EngineStatus
 from cutaway.engine.networks import Kept, Networks
 from cutaway.engine.outfit import Outfitter
+from cutaway.engine.recovery import Recovery
 from cutaway.engine.seccomp import Filters
+from cutaway.engine.signals import signal_number
 from cutaway.engine.spawners import SpawnerLink
+from cutaway.engine.starting import Starter
 from cutaway.engine.volumes import Volumes
 from cutaway.image.errors import ImageError
 from cutaway.image.images import Images
@@ -57,9 +60,13 @@ class LocalEngine:
         unfinished: Table[list[Any]] = Table(database, "unfinished", list)
         self._networks = Networks(places, Table(database, "networks", Kept), unfinished)
         self._endpoints = Endpoints(places, self._all, self._networks, unfinished)
-        self._volumes = Volumes(places)
+        self._volumes = Volumes(places, database, self._all)
         self._outfitter = Outfitter(places, self._all, self._endpoints, self._volumes, Filters(places.seccomp_cache))
-        self._lifecycle = Lifecycle(places, self._all, unfinished, self._link, self._outfitter, self._janitor)
+        starter = Starter(places, self._all, unfinished, self._link, self._outfitter)
+        self._lifecycle = Lifecycle(places, self._all, unfinished, self._link, self._outfitter, starter, self._janitor)
+        self._recovery = Recovery(
+            places, self._all, unfinished, self._link, self._outfitter, starter, self._lifecycle, self._janitor
+        )
         self._executions = Executions(places, self._link, self._outfitter)
         self._lifecycle.on_container_end(self._executions.container_ended)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -71,7 +78,7 @@ class LocalEngine:
         """The engine of these places, having taken over what one before it left."""
         engine = cls(places)
         engine._networks.recover()
-        await engine._lifecycle.recover(await engine._link.connect())
+        await engine._recovery.take_over()
         engine._watch = RulesetWatch(places.table, engine._apply_networks_again)
         await engine._images.sweep()
         return engine
@@ -247,7 +254,7 @@ class LocalEngine:
 
     def _on_loss(self) -> None:
         if not self.ending.is_set():
-            self._spawn(self._lifecycle.on_loss())
+            self._spawn(self._recovery.spawner_lost())
 
     def _spawn(self, work: Any) -> None:
         task = asyncio.get_running_loop().create_task(work)

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 from cutaway.engine import streams
 from cutaway.engine.description import environment, process_capabilities, security_options
 from cutaway.engine.errors import Conflict, InvalidArgument, NotFound
-from cutaway.engine.lifecycle import BORN_WITH, exit_code
 from cutaway.engine.model import Exec, ProcessConfig
+from cutaway.engine.signals import exit_code
+from cutaway.engine.starting import BORN_WITH
 from cutaway.plan.operation import Context
 from cutaway.runtime.compile import entering
 

@@ -1,8 +1,4 @@
-"""A container's life: started from a plan, watched, stopped, taken away again.
-
-What the plan does to the host is written down before it is done; so after a crash at any moment what is written down
-and not finished is undone. Whoever changes a container's state holds its lock.
-"""
+"""A container's life: started, watched, stopped, restarted, taken away. Whoever changes its state holds its lock."""
 
 from __future__ import annotations
 
@@ -10,19 +6,16 @@ import asyncio
 import os
 import shutil
 import signal
-import time
 from typing import TYPE_CHECKING, Any
 
 from cutaway.engine import streams
-from cutaway.engine.containers import moment, now, seconds_between
-from cutaway.engine.errors import Conflict, EngineError, InvalidArgument, NotStarted
+from cutaway.engine.containers import moment
+from cutaway.engine.errors import Conflict, EngineError, NotStarted
 from cutaway.engine.interface import Exit
-from cutaway.engine.model import NEVER
-from cutaway.engine.networks import is_of_networks
-from cutaway.engine.options.values import size as size_in_bytes
-from cutaway.engine.processes import UNKNOWN_STATUS, Ended, Process
-from cutaway.plan.operation import Context, dump, load
-from cutaway.plan.plan import apply
+from cutaway.engine.processes import Ended, Process
+from cutaway.engine.restarts import delay, is_to_restart
+from cutaway.engine.signals import exit_code, signal_number
+from cutaway.plan.operation import dump, load
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,18 +24,12 @@ if TYPE_CHECKING:
     from cutaway.engine.database import Table
     from cutaway.engine.interface import Stdio, Streams
     from cutaway.engine.janitor import Janitor
-    from cutaway.engine.model import LogConfig
-    from cutaway.engine.outfit import Outfit, Outfitter
+    from cutaway.engine.outfit import Outfitter
     from cutaway.engine.places import Places
-    from cutaway.engine.spawners import Birth, Child, SpawnerLink
+    from cutaway.engine.spawners import SpawnerLink
+    from cutaway.engine.starting import Starter
 
 DEFAULT_STOP_TIMEOUT = 10  # seconds
-LOG_DEFAULTS = {"local": (20 << 20, 5), "json-file": (1 << 62, 1)}
-"""Driver → the size in bytes at which a file is rotated and how many there are, unless `--log-opt` says otherwise."""
-
-
-BORN_WITH = ("cgroup", "pid_namespace")
-"""Descriptors that cloning needs."""
 
 
 class Lifecycle:
@@ -55,10 +42,11 @@ class Lifecycle:
         unfinished: Table[Any],
         link: SpawnerLink,
         outfitter: Outfitter,
+        starter: Starter,
         janitor: Janitor,
     ) -> None:
         self._places, self._containers, self._unfinished = places, containers, unfinished
-        self._link, self._outfitter, self._janitor = link, outfitter, janitor
+        self._link, self._outfitter, self._starter, self._janitor = link, outfitter, starter, janitor
         self._tasks: set[asyncio.Task[None]] = set()
         self._end_listeners: list[Callable[[Container], None]] = []
 
@@ -80,114 +68,20 @@ class Lifecycle:
                 await self._start(container, stdio)
 
     async def _start(self, container: Container, stdio: Stdio | None) -> None:
-        context = Context()
+        await self._janitor.finished(container.id)
         try:
-            await self._apply(container, context, stdio)
+            process = await self._starter.start(container, stdio)
         except BaseException as error:
-            failure = NotStarted(sentence(error)) if isinstance(error, OSError) else error
+            failure = NotStarted(str(error)) if isinstance(error, OSError) else error
             await self._give_up(container, failure)
             raise failure from None
-        finally:
-            streams.close_all(set(context.descriptors.values()))
-        process = container.process
-        assert process
-        self._watch(container, process)
-        self._attach_waiting(container, process)
-
-    async def _apply(self, container: Container, context: Context, stdio: Stdio | None) -> None:
-        """The plan, from the first operation on the host to the program."""
-        outfit = self._outfitter.outfit(container)
-        self._unfinished.save(container.id, dump([*outfit.cgroup, *outfit.before, *outfit.after]))
-        container.record.own_log = stdio is None
-        apply(outfit.cgroup, context)
-        with self._ends(container, stdio) as ends:
-            birth = await self._clone(container, outfit, context, ends)
-            try:
-                self._prepare(container, outfit, context, birth, ends)
-                process = container.process = await birth.cloned()
-            except BaseException:
-                await birth.discard()
-                raise
-            process.input = ends.take("input")
-        context.pid = process.pid
-        apply((operation for operation in outfit.after if operation.needs_process), context)
-        self._note_running(container, process)
-        self._pass_readers(container)
-        await self._outfitter.started(container)
-        process.terminal = await birth.execute()
-
-    def _prepare(
-        self, container: Container, outfit: Outfit, context: Context, birth: Birth, ends: streams.Ends
-    ) -> None:
-        """The host's part, while the process is born, and then while it does its own."""
-        apply(outfit.before, context)
-        operations = self._outfitter.inside(container, outfit, context)
-        for operation in operations:
-            operation.prepare(context)
-        birth.send(operations, outfit.for_inside(context.descriptors) | ends.of_process())
-        apply((operation for operation in outfit.after if not operation.needs_process), context)
-
-    async def _clone(self, container: Container, outfit: Outfit, context: Context, ends: streams.Ends) -> Birth:
-        for operation in outfit.join_cgroup:
-            operation.prepare(context)
-        if path := outfit.shared.get("pid"):
-            context.descriptors["pid_namespace"] = os.open(path, os.O_RDONLY)
-        born_with = {name: context.descriptors[name] for name in BORN_WITH if name in context.descriptors}
-        return await self._link.clone(
-            container.id, outfit.new.flags, born_with | ends.ours(), self._exit_file(container), self.log_of(container)
-        )
-
-    def _ends(self, container: Container, stdio: Stdio | None) -> streams.Ends:
-        """The standard streams of a process that is to be started."""
-        if stdio:
-            return streams.given(stdio)
-        directory = self._places.runtime(container.id)
-        _make_empty(directory)
-        if container.seen.Config.Tty:
-            return streams.Ends()
-        return streams.make_pipes(directory, stdin=container.seen.Config.OpenStdin)
-
-    def _exit_file(self, container: Container) -> str:
-        return f"{self._places.container(container.id)}/exit"
-
-    def log_of(self, container: Container) -> dict[str, Any] | None:
-        """What the spawner has to know of a container's log; None where it keeps none."""
-        if not container.record.own_log:
-            return None
-        return log_settings(container.seen.HostConfig.LogConfig, self._places.container(container.id))
-
-    def _note_running(self, container: Container, process: Process) -> None:
-        state = container.state
-        state.Status, state.Running, state.Restarting, state.Dead = "running", True, False, False
-        state.Pid, state.ExitCode, state.Error, state.OOMKilled = process.pid, 0, "", False
-        state.StartedAt, state.FinishedAt = now(), NEVER
-        container.record.start_time = process.start_time
-        self._containers.save(container)
-
-    def _pass_readers(self, container: Container) -> None:
-        """Before the program runs, so that who waited for it misses nothing. A terminal's output is read later."""
-        if container.seen.Config.Tty:
-            return
-        for attachment, _ in container.attaching:
-            with attachment.readers as readers:
-                self._link.attach(container.id, readers.named)
-
-    def _attach_waiting(self, container: Container, process: Process) -> None:
-        if process.terminal >= 0:
-            self.copy_terminal(container, process)
+        self.watch(container, process)
         waiting, container.attaching = container.attaching, []
         for attachment, future in waiting:
-            if process.terminal >= 0:
-                with attachment.readers as readers:
-                    self._link.attach(container.id, readers.named)
             if future.done():
                 attachment.abandon()
             else:
                 future.set_result(None)
-
-    def copy_terminal(self, container: Container, process: Process) -> None:
-        """Has the spawner copy what comes out of the container's terminal."""
-        self._link.adopt(container.id, process.pid, {"output:terminal": process.terminal}, self.log_of(container))
 
     async def _give_up(self, container: Container, error: BaseException) -> None:
         """Takes back what was done of a start that failed."""
@@ -197,8 +91,7 @@ class Lifecycle:
         self._let_go(container)
         state = container.state
         state.Status, state.Running, state.Restarting, state.Pid = "created", False, False, 0
-        state.ExitCode = getattr(error, "exit_code", 128)
-        state.Error = str(error)
+        state.ExitCode, state.Error = getattr(error, "exit_code", 128), str(error)
         for attachment, future in container.attaching:
             attachment.abandon()
             if not future.done():
@@ -212,7 +105,8 @@ class Lifecycle:
 
     # Ending
 
-    def _watch(self, container: Container, process: Process) -> None:
+    def watch(self, container: Container, process: Process) -> None:
+        """Deals with the end of a container's first process when it comes."""
         task = asyncio.get_running_loop().create_task(self._until_ended(container, process))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -234,8 +128,9 @@ class Lifecycle:
         exit = Exit(state.ExitCode)
         if container.seen.HostConfig.AutoRemove:
             await self._remove(container, volumes=True)
-        elif self._is_to_restart(container):
-            self._restart_later(container)
+        elif is_to_restart(container):
+            container.seen.RestartCount += 1
+            self.restart_later(container)
         self._containers.save(container)
         container.settle("next-exit", exit)
 
@@ -247,7 +142,7 @@ class Lifecycle:
             listener(container)
         self._outfitter.ended(container)
         shutil.rmtree(self._places.runtime(container.id), ignore_errors=True)
-        _unlink(self._exit_file(container))
+        _unlink(f"{self._places.container(container.id)}/exit")
 
     async def _clean(self, container: Container) -> None:
         """Undoes what the plan did to the host. What takes the kernel long goes on behind: `cleaned` waits for it."""
@@ -261,38 +156,29 @@ class Lifecycle:
         else:
             self._unfinished.delete(container.id)
 
-    def _is_to_restart(self, container: Container) -> bool:
-        policy, state = container.seen.HostConfig.RestartPolicy, container.state
-        if container.record.stopped:
-            return False
-        if policy.Name == "on-failure":
-            tries_left = not policy.MaximumRetryCount or container.seen.RestartCount < policy.MaximumRetryCount
-            return state.ExitCode != 0 and tries_left
-        return policy.Name in ("always", "unless-stopped")
+    async def ended_unseen(self, container: Container, ended: Ended) -> None:
+        """A container's first process ended while no engine was there."""
+        async with container.lock:
+            await self._ended(container, ended)
 
-    def _restart_later(self, container: Container) -> None:
-        """Each restart in a row waits twice as long as the one before; a quiet run forgives them all."""
-        state = container.state
-        state.Status, state.Restarting = "restarting", True
-        container.seen.RestartCount += 1
-        delay = container.restart_delay.after(seconds_between(state.StartedAt, state.FinishedAt))
-        container.restarting = asyncio.get_running_loop().create_task(self._restart_after(container, delay))
+    def restart_later(self, container: Container) -> None:
+        """Starts a container again after a while."""
+        container.state.Status, container.state.Restarting = "restarting", True
+        container.restarting = asyncio.get_running_loop().create_task(self._restart_after(container, delay(container)))
 
-    async def _restart_after(self, container: Container, delay: float) -> None:
-        await asyncio.sleep(delay)
+    async def _restart_after(self, container: Container, seconds: float) -> None:
+        await asyncio.sleep(seconds)
         async with container.lock:
             container.restarting = None
-            if container.state.Status != "restarting" or container.removed:
-                return
-            try:
-                await self._start(container, None)
-            except EngineError:
-                self._give_up_restarting(container)
+            if container.state.Status == "restarting" and not container.removed:
+                try:
+                    await self._start(container, None)
+                except EngineError:
+                    self._give_up_restarting(container)
 
     def _give_up_restarting(self, container: Container) -> None:
-        if not container.removed:
-            container.state.Status, container.state.Restarting = "exited", False
-            self._containers.save(container)
+        container.state.Status, container.state.Restarting = "exited", False
+        self._containers.save(container)
 
     def stop_restarting(self, container: Container) -> None:
         """Cancels a restart that is waiting."""
@@ -326,7 +212,7 @@ class Lifecycle:
         return attachment.streams(process_input, streams.duplicate(process.terminal))
 
     def _input(self, container: Container, process: Process) -> int:
-        """The writing end of its standard input, for the caller. One that ends with the first attached is given away."""
+        """The writing end of its standard input, for the caller; given away where it ends with the first attached."""
         if process.terminal >= 0:
             return streams.duplicate(process.terminal)
         if not container.seen.Config.StdinOnce:
@@ -430,133 +316,6 @@ class Lifecycle:
         exit = Exit(container.state.ExitCode, container.state.Error)
         container.settle("removed", exit)
         container.settle("next-exit", exit)
-
-    # After another engine
-
-    async def recover(self, children: dict[str, Child]) -> None:
-        """Takes over what an engine before this one left: running containers, ends not yet noted, half-done plans."""
-        for container in self._containers:
-            if container.state.Running:
-                await self._take_over(container, children.pop(container.id, None))
-            elif container.state.Status in ("restarting", "removing"):
-                self._give_up_restarting(container)
-        for key in children:
-            self._link.forget(key)
-        await self._finish_the_unfinished()
-
-    async def _take_over(self, container: Container, child: Child | None) -> None:
-        process = _reopen(container)
-        if process is None:
-            async with container.lock:
-                await self._ended(container, self._end_of(container, child))
-            return
-        container.process = process
-        process.input = streams.open_input(self._places.runtime(container.id))
-        if child is None:
-            self.copy_output_again(container, process)
-        else:
-            self._link.follow(process)
-        if child and container.seen.Config.Tty:
-            process.terminal = await self._link.terminal(container.id)
-        await self._outfitter.taken_over(container)
-        self._watch(container, process)
-
-    def copy_output_again(self, container: Container, process: Process) -> None:
-        """Has a new spawner copy the output of a container that is not its child, and watches for its end here."""
-        process.watch()
-        if process.terminal >= 0:
-            self.copy_terminal(container, process)
-        elif container.record.own_log and not container.seen.Config.Tty:
-            with streams.open_outputs(self._places.runtime(container.id)) as ends:
-                self._link.adopt(container.id, process.pid, ends.named, self.log_of(container))
-
-    def _end_of(self, container: Container, child: Child | None) -> Ended:
-        if child and child.ended:
-            return child.ended
-        return read_exit_file(self._exit_file(container)) or Ended(UNKNOWN_STATUS, time.time_ns())
-
-    async def _finish_the_unfinished(self) -> None:
-        for container_id, operations in self._unfinished.items():
-            container = self._containers.get(container_id)
-            if not is_of_networks(container_id) and (container is None or not container.state.Running):
-                await self._janitor.undo(container_id, load(operations))
-                self._unfinished.delete(container_id)
-
-    async def on_loss(self) -> None:
-        """The spawner is gone: a new one copies the output of what still runs, and ends are watched for here."""
-        if not any(container.process for container in self._containers):
-            return
-        children = await self._link.connect()
-        for container in self._containers:
-            if container.process and container.id not in children:
-                self.copy_output_again(container, container.process)
-
-
-def exit_code(status: int) -> int:
-    """A wait status as a shell shows it: the exit code, or 128 and the signal's number."""
-    code = os.waitstatus_to_exitcode(status)
-    return code if code >= 0 else 128 - code
-
-
-def signal_number(name: str) -> int:
-    """`9`, `KILL` or `SIGKILL` as a number. Raises `InvalidArgument`."""
-    if name.isdigit() and 0 < int(name) <= signal.SIGRTMAX:
-        return int(name)
-    full = name.upper() if name.upper().startswith("SIG") else f"SIG{name.upper()}"
-    if full.startswith("SIGRTMIN+") and full[9:].isdigit():
-        return int(signal.SIGRTMIN) + int(full[9:])
-    if full.startswith("SIGRTMAX-") and full[9:].isdigit():
-        return int(signal.SIGRTMAX) - int(full[9:])
-    if full in signal.Signals.__members__:
-        return signal.Signals[full].value
-    raise InvalidArgument(f"Invalid signal: {name}")
-
-
-def sentence(error: BaseException) -> str:
-    """What went wrong, without a traceback."""
-    return str(error) or type(error).__name__
-
-
-def log_settings(config: LogConfig, directory: str) -> dict[str, Any] | None:
-    """`--log-driver` and `--log-opt` as the spawner takes them; None for the driver `none`."""
-    if config.Type == "none":
-        return None
-    limits = LOG_DEFAULTS[config.Type]
-    size = config.Config.get("max-size")
-    return {
-        "directory": directory,
-        "driver": config.Type,
-        "max_size": size_in_bytes(size) if size and size != "-1" else limits[0],
-        "max_files": int(config.Config.get("max-file", limits[1])),
-    }
-
-
-def read_exit_file(path: str) -> Ended | None:
-    """What the spawner wrote down about a process's end, if it did."""
-    try:
-        with open(path, encoding="ascii") as file:
-            status, at = file.read().split()
-    except (OSError, ValueError):
-        return None
-    return Ended(int(status), int(at))
-
-
-def _reopen(container: Container) -> Process | None:
-    """The container's first process, if it is still the one that was started."""
-    pid = container.state.Pid
-    try:
-        process = Process(container.id, pid, os.pidfd_open(pid))
-        if process.start_time == container.record.start_time:
-            return process
-    except (OSError, ValueError):
-        return None
-    process.close()
-    return None
-
-
-def _make_empty(directory: str) -> None:
-    shutil.rmtree(directory, ignore_errors=True)
-    os.makedirs(directory, 0o700)
 
 
 def _unlink(path: str) -> None:

@@ -6,12 +6,13 @@ import asyncio
 import os
 from collections import deque
 from datetime import datetime
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
 from cutaway.engine.errors import Conflict, InvalidArgument
 from cutaway.engine.interface import LogLine
+from cutaway.engine.options.values import size as size_in_bytes
 from cutaway.kernel import inotify
 from cutaway.spawner.logs import DRIVERS, HEADER
 
@@ -19,7 +20,10 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 
     from cutaway.engine.containers import Container
+    from cutaway.engine.model import LogConfig
 
+DEFAULTS = {"local": (20 << 20, 5), "json-file": (1 << 62, 1)}
+"""Driver → the size in bytes at which a file is rotated and how many there are, unless `--log-opt` says otherwise."""
 _ROUND = 1000  # lines read before others get their turn
 
 
@@ -209,6 +213,20 @@ def _read_json(file: int, position: int) -> Iterator[tuple[Chunk, int]]:
             position += len(line)
             entry = _json.decode(line)
             yield Chunk(1 if entry.stream == "stdout" else 2, nanoseconds(entry.time), entry.log.encode()), position
+
+
+def log_settings(config: LogConfig, directory: str) -> dict[str, Any] | None:
+    """`--log-driver` and `--log-opt` as the spawner takes them; None for the driver `none`."""
+    if config.Type == "none":
+        return None
+    size, files = DEFAULTS[config.Type]
+    wanted = config.Config.get("max-size", "-1")
+    return {
+        "directory": directory,
+        "driver": config.Type,
+        "max_size": size if wanted == "-1" else size_in_bytes(wanted),
+        "max_files": int(config.Config.get("max-file", files)),
+    }
 
 
 def nanoseconds(moment: str) -> int:
