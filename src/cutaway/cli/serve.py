@@ -83,6 +83,8 @@ class Server:
 def main() -> int:
     """The whole process."""
     options = _options()
+    if options.ready_fd >= 0:  # inherited from who waits for its end; the spawner is not to hold it open
+        os.set_inheritable(options.ready_fd, False)
     try:
         places = Places.of_environment()
         os.makedirs(places.runtime_dir, 0o755, exist_ok=True)
