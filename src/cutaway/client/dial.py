@@ -12,6 +12,7 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import NoReturn
 
 READY = b"ready\n"
@@ -22,24 +23,33 @@ class Unreachable(Exception):
     """No engine answers and none could be started; the text is one sentence for a person."""
 
 
-def runtime_dir() -> str:
+def runtime_dir(environment: Mapping[bytes, bytes]) -> str:
     """`CUTAWAY_RUNTIME_DIR`, or `/run/cutaway`."""
-    return posix.environ.get(b"CUTAWAY_RUNTIME_DIR", b"/run/cutaway").decode("utf-8", "surrogateescape")
+    return environment.get(b"CUTAWAY_RUNTIME_DIR", b"/run/cutaway").decode("utf-8", "surrogateescape")
 
 
-def connect() -> _socket.socket:
+def connect(environment: Mapping[bytes, bytes] = posix.environ) -> _socket.socket:
     """A blocking stream socket to the engine, which is started if it does not run. Raises `Unreachable`."""
-    directory = runtime_dir()
+    directory = runtime_dir(environment)
+    connection = try_connect(directory)
+    if connection is None:
+        answer = start_engine(directory, environment)
+        try:
+            said = _read_all(answer)
+        finally:
+            posix.close(answer)
+        connection = connect_to_started(directory, said)
+    return connection
+
+
+def try_connect(directory: str) -> _socket.socket | None:
+    """A socket to the engine with this runtime directory; None where none runs. Raises `Unreachable`."""
     path = directory + "/engine.sock"
     try:
         return _connected(path)
     except OSError as problem:
-        if problem.errno not in (errno.ENOENT, errno.ECONNREFUSED):
-            raise Unreachable(_refusal(path, problem)) from None
-    start_engine(directory)
-    try:
-        return _connected(path)
-    except OSError as problem:
+        if problem.errno in (errno.ENOENT, errno.ECONNREFUSED):
+            return None
         raise Unreachable(_refusal(path, problem)) from None
 
 
@@ -59,10 +69,11 @@ def _refusal(path: str, problem: OSError) -> str:
     return f"cannot connect to the engine at {path}: {problem.strerror}"
 
 
-def start_engine(directory: str) -> None:
-    """Starts an engine as a daemon and returns once it listens on `<directory>/engine.sock`.
+def start_engine(directory: str, environment: Mapping[bytes, bytes]) -> int:
+    """Starts an engine as a daemon that listens on `<directory>/engine.sock`.
 
-    Its standard output and error go to `<directory>/engine.log`. Raises `Unreachable` with what the engine said.
+    Returns a pipe, which is the caller's to close, from which `connect_to_started` has to be told all it says. The
+    engine's standard output and error go to `<directory>/engine.log`. Raises `Unreachable`.
     """
     if posix.geteuid() != 0:
         raise Unreachable("cutaway needs root rights to start containers; run it as root (sudo cutaway …)")
@@ -70,20 +81,42 @@ def start_engine(directory: str) -> None:
     try:
         pid = posix.fork()
         if pid == 0:
-            _become_engine(directory, ready)
-        posix.close(ready)
-        said = _read_all(answer)
-    finally:
+            _leave_engine_behind(directory, environment, ready)
+        posix.waitpid(pid, 0)
+    except ChildProcessError:  # whoever reaps all children of this program was quicker
+        pass
+    except BaseException:
         posix.close(answer)
+        raise
+    finally:
+        posix.close(ready)
+    return answer
+
+
+def connect_to_started(directory: str, said: bytes) -> _socket.socket:
+    """A socket to the engine that `start_engine` has started and that `said` how it went. Raises `Unreachable`."""
     if said != READY:
         reason = said.decode("utf-8", "replace").strip() or f"it ended at once; see {directory}/engine.log"
         raise Unreachable(f"the engine could not start: {reason}")
+    connection = try_connect(directory)
+    if connection is None:
+        raise Unreachable(f"the engine ended right after it had started; see {directory}/engine.log")
+    return connection
 
 
-def _become_engine(directory: str, ready: int) -> NoReturn:
-    """In the forked child: a daemon's surroundings (`daemon(7)`), then the engine's program."""
+def _leave_engine_behind(directory: str, environment: Mapping[bytes, bytes], ready: int) -> NoReturn:
+    """In the forked child, which ends at once: so the engine is no child of a program that would have to reap it."""
     try:
         posix.setsid()
+        if posix.fork() == 0:
+            _become_engine(directory, environment, ready)
+    finally:
+        posix._exit(0)
+
+
+def _become_engine(directory: str, environment: Mapping[bytes, bytes], ready: int) -> NoReturn:
+    """A daemon's surroundings (`daemon(7)`), then the engine's program."""
+    try:
         posix.umask(0o022)
         _make_directory(directory)
         log = posix.open(directory + "/engine.log", posix.O_WRONLY | posix.O_CREAT | posix.O_APPEND, 0o640)
@@ -93,7 +126,7 @@ def _become_engine(directory: str, ready: int) -> NoReturn:
         posix.set_inheritable(ready, True)
         posix.chdir("/")
         program = [sys.executable, "-P", "-s", "-m", "cutaway.cli.serve", "--ready-fd", str(ready)]
-        posix.execve(sys.executable, program, _engine_environment())
+        posix.execve(sys.executable, program, _engine_environment(environment))
     except BaseException as problem:
         posix.write(ready, str(problem).encode("utf-8", "surrogateescape"))
     finally:
@@ -108,10 +141,10 @@ def _make_directory(path: str) -> None:
             pass
 
 
-def _engine_environment() -> dict[bytes, bytes]:
+def _engine_environment(environment: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
     """What the engine needs of the first caller's environment, and nothing of the caller's secrets."""
     source = __file__.rpartition("/cutaway/client/")[0].encode("utf-8", "surrogateescape")
-    kept = {name: value for name, value in posix.environ.items() if name.startswith(b"CUTAWAY_") or name == b"TMPDIR"}
+    kept = {name: value for name, value in environment.items() if name.startswith(b"CUTAWAY_") or name == b"TMPDIR"}
     path = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
     return kept | {b"PATH": path, b"LANG": b"C.UTF-8", b"PYTHONPATH": source}
 
