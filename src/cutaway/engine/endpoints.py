@@ -15,7 +15,7 @@ from cutaway.network.errors import NetworkError
 from cutaway.network.ports import Published, Wanted
 from cutaway.network.resolver import Resolver
 from cutaway.plan.firewall import MapPorts, RedirectNames
-from cutaway.plan.network import CreateVeth, NameNetworkNamespace
+from cutaway.plan.network import ConfigureInterface, CreateVeth, NameNetworkNamespace
 from cutaway.plan.operation import Context, dump, load
 from cutaway.plan.plan import apply, undo
 
@@ -139,7 +139,7 @@ class Endpoints:
     async def _start_resolver(self, container: Container, netns: int) -> None:
         networks = [self._networks.find(name) for name in container.seen.NetworkSettings.Networks]
         isolated = all(network.seen.Internal for network in networks)
-        upstreams = () if isolated else self._resolvers_for(container).reachable
+        upstreams = () if isolated else self._resolvers_for(container).nameservers
         zones = [network.zone for network in networks if network.resolves_names]
         resolver = self._resolvers[container.id] = Resolver(zones, upstreams)
         await resolver.start(netns)
@@ -276,11 +276,26 @@ class Endpoints:
             self._amend(container, [], leaving)
             self._leave(container, name)
             with _Inside(container) as context:
+                self._keep_a_way_out(container, context)
                 await self._answer_again(container, context.descriptors["netns"])
             self._write_files(container, self._names_of_own(container))
         del container.record.endpoints[name]
         container.seen.NetworkSettings.Networks.pop(name, None)
         self._containers.save(container)
+
+    def _keep_a_way_out(self, container: Container, context: Context) -> None:
+        """Sends what is for elsewhere by a network that is left, if it went by the one that is gone."""
+        for each in load(self._unfinished.get(container.id) or []):
+            if isinstance(each, ConfigureInterface):
+                settings = self._settings_at(container, each.address)
+                replaced = ConfigureInterface(each.name, each.netns, each.address, settings.Gateway)
+                replaced.apply(context)
+                self._amend(container, [replaced], [each])
+                return
+
+    def _settings_at(self, container: Container, address: str) -> EndpointSettings:
+        networks = container.seen.NetworkSettings.Networks.values()
+        return next(each for each in networks if address.startswith(f"{each.IPAddress}/"))
 
     async def _answer_again(self, container: Container, netns: int) -> None:
         """With the zones of the networks that it is on now."""
@@ -310,7 +325,10 @@ class Endpoints:
     # Names and files
 
     def _resolves_names(self, container: Container) -> bool:
-        return any(self._networks.find(name).resolves_names for name in container.seen.NetworkSettings.Networks)
+        """Whether the engine answers it: to know its neighbours, or because it could not reach the host's resolvers."""
+        networks = [self._networks.find(name) for name in container.seen.NetworkSettings.Networks]
+        by_name = any(network.resolves_names for network in networks)
+        return by_name or (bool(networks) and not self._resolvers_for(container).reachable)
 
     def _resolvers_for(self, container: Container) -> files.Resolvers:
         host = container.seen.HostConfig

@@ -11,14 +11,17 @@ import platform
 from typing import TYPE_CHECKING, Any
 
 import cutaway
+from cutaway.engine.archives import Archives
 from cutaway.engine.containers import Containers, Record, now
 from cutaway.engine.creation import make_directories, new_container
 from cutaway.engine.database import Table, open_database
 from cutaway.engine.endpoints import Endpoints
-from cutaway.engine.errors import Conflict, NotFound
+from cutaway.engine.errors import Conflict
 from cutaway.engine.execs import Executions
+from cutaway.engine.images import Catalogue
 from cutaway.engine.janitor import Janitor
 from cutaway.engine.lifecycle import Lifecycle
+from cutaway.engine.limits import Limits
 from cutaway.engine.logs import Wanted, lines
 from cutaway.engine.model import Created, EngineStatus
 from cutaway.engine.networks import Kept, Networks
@@ -28,9 +31,11 @@ from cutaway.engine.seccomp import Filters
 from cutaway.engine.signals import signal_number
 from cutaway.engine.spawners import SpawnerLink
 from cutaway.engine.starting import Starter
+from cutaway.engine.system import info, version
+from cutaway.engine.usage import pids, usage
 from cutaway.engine.volumes import Volumes
-from cutaway.image.errors import ImageError
 from cutaway.image.images import Images
+from cutaway.kernel.cgroups import host_layout
 from cutaway.kernel.pty import set_window_size
 from cutaway.network.watch import RulesetWatch
 from cutaway.plan.operation import Context
@@ -40,9 +45,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from cutaway.engine import model
-    from cutaway.engine.interface import Exit, LogLine, Stdio, Streams
+    from cutaway.engine.interface import Exit, LogLine, Stdio, Streams, Usage
     from cutaway.engine.places import Places
-    from cutaway.image.store import Image
 
 
 class LocalEngine:
@@ -68,6 +72,9 @@ class LocalEngine:
             places, self._all, unfinished, self._link, self._outfitter, starter, self._lifecycle, self._janitor
         )
         self._executions = Executions(places, self._link, self._outfitter)
+        self._catalogue = Catalogue(self._images)
+        self._archives = Archives(self._volumes, self._images)
+        self._limits = Limits(self._all, self._outfitter, self._endpoints, unfinished)
         self._lifecycle.on_container_end(self._executions.container_ended)
         self._tasks: set[asyncio.Task[None]] = set()
         self._watch: RulesetWatch | None = None
@@ -78,6 +85,7 @@ class LocalEngine:
         """The engine of these places, having taken over what one before it left."""
         engine = cls(places)
         engine._networks.recover()
+        await engine._volumes.recover()
         await engine._recovery.take_over()
         engine._watch = RulesetWatch(places.table, engine._apply_networks_again)
         await engine._images.sweep()
@@ -86,10 +94,15 @@ class LocalEngine:
     # Containers
 
     async def create(self, request: model.CreateRequest) -> model.Created:
-        image = None if request.host_config.Rootfs else self._resolve(request.config.Image)
+        image = None if request.host_config.Rootfs else self._catalogue.resolve(request.config.Image)
         container = new_container(request, image, self.places, self._all, self._networks)
         make_directories(container, self.places)
-        self._all.add(container)
+        try:
+            await self._volumes.prepare(container)
+            self._all.add(container)
+        except BaseException:
+            await self._janitor.remove_tree(self.places.container(container.id))
+            raise
         return Created(Id=container.id)
 
     async def start(self, name: str, stdio: Stdio | None = None) -> None:
@@ -114,7 +127,10 @@ class LocalEngine:
         return sorted((container.seen for container in self._all), key=lambda seen: seen.Created, reverse=True)
 
     async def inspect(self, name: str, *, size: bool = False) -> model.Container:
-        return self._all.find(name).seen
+        container = self._all.find(name)
+        if size:
+            await self._archives.measure(container)
+        return container.seen
 
     async def attach(self, name: str, *, stdin: bool, stdout: bool, stderr: bool) -> Streams:
         return await self._lifecycle.attach(self._all.find(name), stdin=stdin, stdout=stdout, stderr=stderr)
@@ -169,6 +185,74 @@ class LocalEngine:
     async def rename(self, name: str, new_name: str) -> None:
         self._all.rename(self._all.find(name), new_name)
 
+    async def pause(self, name: str) -> None:
+        await self._limits.pause(self._all.find(name))
+
+    async def unpause(self, name: str) -> None:
+        await self._limits.unpause(self._all.find(name))
+
+    async def update(self, name: str, request: model.UpdateRequest) -> list[str]:
+        return await self._limits.update(self._all.find(name), request)
+
+    async def pids(self, name: str) -> list[int]:
+        container = self._all.find(name)
+        return pids(container, self._outfitter.cgroup(container))
+
+    async def usage(self, name: str) -> Usage:
+        container = self._all.find(name)
+        return usage(container, self._outfitter.cgroup(container))
+
+    # Files in containers
+
+    async def diff(self, name: str) -> list[model.Change]:
+        return await self._archives.diff(self._all.find(name))
+
+    async def path_stat(self, name: str, path: str) -> model.PathStat:
+        return await self._archives.stat(self._all.find(name), path)
+
+    async def archive_out(self, name: str, path: str, descriptor: int) -> None:
+        await self._archives.pack(self._all.find(name), path, descriptor)
+
+    async def archive_in(self, name: str, path: str, descriptor: int, *, keep_ids: bool = False) -> None:
+        await self._archives.unpack(self._all.find(name), path, descriptor, keep_ids=keep_ids)
+
+    # Images
+
+    async def images(self) -> list[model.Image]:
+        return self._catalogue.all()
+
+    async def image_inspect(self, name: str) -> model.Image:
+        return self._catalogue.inspect(name)
+
+    async def image_import(self, descriptor: int, reference: str, changes: list[str], message: str = "") -> str:
+        return await self._catalogue.import_(descriptor, reference, changes, message)
+
+    async def image_load(self, descriptor: int) -> list[str]:
+        return await self._catalogue.load(descriptor)
+
+    async def image_tag(self, name: str, reference: str) -> None:
+        self._catalogue.tag(name, reference)
+
+    async def image_remove(self, name: str, *, force: bool = False, prune: bool = True) -> list[model.ImageDelete]:  # noqa: ARG002
+        return await self._catalogue.remove(name, force=force)
+
+    # Volumes
+
+    async def volume_create(self, request: model.VolumeCreate) -> model.Volume:
+        return self._volumes.create(request)
+
+    async def volumes(self) -> list[model.Volume]:
+        return self._volumes.all()
+
+    async def volume_inspect(self, name: str) -> model.Volume:
+        return self._volumes.inspect(name)
+
+    async def volume_remove(self, name: str, *, force: bool = False) -> None:
+        await self._volumes.remove(name, force=force)
+
+    async def volume_prune(self, *, all: bool = False) -> model.Pruned:
+        return await self._volumes.prune(named=all)
+
     # Networks
 
     async def network_create(self, request: model.NetworkCreate) -> str:
@@ -197,6 +281,13 @@ class LocalEngine:
         return self._networks.prune({name for container in self._all for name in container.record.endpoints})
 
     # The engine itself
+
+    async def version(self) -> model.Version:
+        return version()
+
+    async def info(self) -> model.SystemInfo:
+        images = len(self._catalogue.all())
+        return info(self.places, self._all, images, host_layout(), swap=self._outfitter.swap_is_accounted())
 
     async def status(self) -> model.EngineStatus:
         return EngineStatus(
@@ -235,12 +326,6 @@ class LocalEngine:
             self._watch.close()
         self._janitor.close()
         self._database.close()
-
-    def _resolve(self, reference: str) -> Image:
-        try:
-            return self._images.resolve(reference)
-        except ImageError as error:
-            raise NotFound(str(error), "image", reference) from None
 
     def _users_of(self, image_id: str) -> list[tuple[str, bool]]:
         return [(container.id, container.state.Running) for container in self._all if container.seen.Image == image_id]

@@ -88,7 +88,7 @@ class Lifecycle:
         if container.process:
             container.process.signal(signal.SIGKILL)
             await container.process.ended
-        self._let_go(container)
+        await self._let_go(container)
         state = container.state
         state.Status, state.Running, state.Restarting, state.Pid = "created", False, False, 0
         state.ExitCode, state.Error = getattr(error, "exit_code", 128), str(error)
@@ -123,7 +123,7 @@ class Lifecycle:
         state.ExitCode, state.FinishedAt = exit_code(ended.status), moment(ended.at)
         state.OOMKilled = self._outfitter.was_killed_for_memory(container)
         state.Status, state.Running, state.Paused, state.Pid = "exited", False, False, 0
-        self._let_go(container)
+        await self._let_go(container)
         await self._clean(container)
         exit = Exit(state.ExitCode)
         if container.seen.HostConfig.AutoRemove:
@@ -134,13 +134,13 @@ class Lifecycle:
         self._containers.save(container)
         container.settle("next-exit", exit)
 
-    def _let_go(self, container: Container) -> None:
+    async def _let_go(self, container: Container) -> None:
         process, container.process = container.process, None
         if process:
             process.close()
         for listener in self._end_listeners:
             listener(container)
-        self._outfitter.ended(container)
+        await self._outfitter.ended(container)
         shutil.rmtree(self._places.runtime(container.id), ignore_errors=True)
         _unlink(f"{self._places.container(container.id)}/exit")
 
@@ -308,7 +308,7 @@ class Lifecycle:
     async def _remove(self, container: Container, *, volumes: bool) -> None:
         await self._clean(container)
         self._containers.remove(container)
-        self._outfitter.removed(container, volumes=volumes)
+        await self._outfitter.removed(container, volumes=volumes)
         await self._janitor.remove_tree(self._places.container(container.id))
         for attachment, future in container.attaching:
             attachment.abandon()

@@ -85,8 +85,8 @@ async def _following(container: Container, log: _LogFiles, watched: int) -> Asyn
 async def _changed(container: Container, watched: int) -> None:
     """Until something happens in the log's directory, or the container ends."""
     loop = asyncio.get_running_loop()
-    change = loop.create_future()
-    loop.add_reader(watched, lambda: change.done() or change.set_result(None))
+    change: asyncio.Future[None] = loop.create_future()
+    loop.add_reader(watched, _settle, change)
     end = asyncio.ensure_future(container.ended())
     try:
         await asyncio.wait([change, end], return_when=asyncio.FIRST_COMPLETED)
@@ -94,6 +94,11 @@ async def _changed(container: Container, watched: int) -> None:
     finally:
         loop.remove_reader(watched)
         end.cancel()
+
+
+def _settle(change: asyncio.Future[None]) -> None:
+    if not change.done():
+        change.set_result(None)
 
 
 async def _at_leisure(found: Iterable[LogLine]) -> AsyncIterator[LogLine]:
@@ -145,7 +150,7 @@ class _LogFiles:
         self._file, self._position = -1, 0
 
     def _older(self) -> list[str]:
-        numbered = []
+        numbered: list[str] = []
         while os.path.exists(f"{self._path}.{len(numbered) + 1}"):
             numbered.append(f"{self._path}.{len(numbered) + 1}")
         return numbered[::-1]

@@ -60,7 +60,7 @@ class Config(Struct, kw_only=True):
 
 
 class LogConfig(Struct, kw_only=True):
-    Type: str = "json-file"
+    Type: str = "local"
     Config: dict[str, str] = field(default_factory=dict)
 
 

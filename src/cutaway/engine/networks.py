@@ -34,6 +34,8 @@ DEFAULT = "bridge"
 _PREDEFINED = (DEFAULT, "host", "none")
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
 _MTU_OPTION = "com.docker.network.driver.mtu"
+_BRIDGE_OPTION = "com.docker.network.bridge.name"
+_DEVICE = re.compile(r"[a-zA-Z0-9_.-]{1,15}")
 
 
 class Kept(Struct, kw_only=True):
@@ -155,7 +157,7 @@ class Networks:
             Labels=request.Labels,
         )
         mtu = int(request.Options.get(_MTU_OPTION, 0)) or bridge.usual_mtu()
-        device = request.Options.get("com.docker.network.bridge.name") or bridge.bridge_name(network_id)
+        device = request.Options.get(_BRIDGE_OPTION) or bridge.bridge_name(network_id)
         return Kept(seen=seen, bridge=device, mtu=mtu)
 
     def _subnet(self, wanted: str) -> IPv4Network:
@@ -296,6 +298,14 @@ def _check(request: NetworkCreate) -> None:
         raise InvalidArgument(f"invalid network name {request.Name!r}: letters, digits, and after the first _ . -")
     if request.Driver not in ("", "bridge"):
         raise InvalidArgument(f'plugin "{request.Driver}" not found: networks here are of the driver bridge')
+    device = request.Options.get(_BRIDGE_OPTION, "")
+    if device and not _DEVICE.fullmatch(device):
+        raise InvalidArgument(f"invalid bridge name {device!r}: at most 15 letters, digits and _ . -")
+    mtu = request.Options.get(_MTU_OPTION, "1500")
+    if not mtu.isdigit() or not 68 <= int(mtu) <= 65535:
+        raise InvalidArgument(f"invalid MTU {mtu!r}: it is between 68 and 65535 bytes")
+    if unknown := request.Options.keys() - {_BRIDGE_OPTION, _MTU_OPTION}:
+        raise InvalidArgument(f"unknown network option {', '.join(sorted(unknown))}")
     if request.EnableIPv6:
         raise InvalidArgument("IPv6 networks are not supported: containers have IPv4 addresses only")
     if len(request.IPAM.Config) > 1:

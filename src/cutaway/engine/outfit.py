@@ -68,6 +68,10 @@ class Outfitter:
         memory = self._layout.find("memory")
         self._swap = memory is not None and _accounts_swap(memory.mount_point, memory.version)
 
+    async def hold(self, container: Container) -> None:
+        """What must be there before the operations: the file systems of its volumes."""
+        await self._volumes.hold(container)
+
     def outfit(self, container: Container) -> Outfit:
         """What the container gets. Raises `EngineError` where it asks for what the host cannot give."""
         network = self._endpoints.outfit(container)
@@ -147,13 +151,14 @@ class Outfitter:
         """It has been running since an engine before this one."""
         await self._endpoints.taken_over(container)
 
-    def ended(self, container: Container) -> None:
+    async def ended(self, container: Container) -> None:
         """Its first process has ended."""
         self._endpoints.ended(container)
+        await self._volumes.let_go(container)
 
-    def removed(self, container: Container, *, volumes: bool) -> None:
+    async def removed(self, container: Container, *, volumes: bool) -> None:
         """It is there no more."""
-        self._volumes.release(container, remove_anonymous=volumes)
+        await self._volumes.release(container, remove_anonymous=volumes)
 
     def swap_is_accounted(self) -> bool:
         """Whether swap can be limited on this host."""

@@ -8,6 +8,7 @@ import time
 from typing import NamedTuple
 
 from cutaway.kernel import pidfd as pidfds
+from cutaway.kernel import procfs
 
 
 class Ended(NamedTuple):
@@ -31,9 +32,8 @@ class Process:
     def start_time(self) -> int:
         """With the PID, what names it for good: clock ticks since the host's boot; 0 where it has ended."""
         try:
-            with open(f"/proc/{self.pid}/stat", encoding="utf-8", errors="replace") as file:
-                return int(file.read().rpartition(")")[2].split()[19])
-        except FileNotFoundError:
+            return procfs.stat(self.pid).start_time
+        except ProcessLookupError:
             return 0
 
     def signal(self, number: int) -> None:
@@ -51,8 +51,17 @@ class Process:
     def _note_end(self) -> None:
         self._unwatch()
         status = pidfds.exit_status(self.pidfd)
+        if status is None:  # it is not reaped yet, or the kernel is older; then only its corpse can tell
+            status = self._corpse()
         if not self.ended.done():
             self.ended.set_result(Ended(UNKNOWN_STATUS if status is None else status, time.time_ns()))
+
+    def _corpse(self) -> int | None:
+        try:
+            found = procfs.stat(self.pid)
+        except ProcessLookupError:
+            return pidfds.exit_status(self.pidfd)
+        return found.exit_status if found.state == "Z" else None
 
     def _unwatch(self) -> None:
         if self._watched:

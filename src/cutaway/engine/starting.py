@@ -49,6 +49,7 @@ class Starter:
         it raises is for others to undo. Raises `NotStarted`, other `EngineError`s, `OSError`."""
         context = Context()
         try:
+            await self._outfitter.hold(container)
             outfit = self._outfitter.outfit(container)
             self._unfinished.save(container.id, dump([*outfit.cgroup, *outfit.before, *outfit.after]))
             apply(outfit.cgroup, context)

@@ -1,21 +1,424 @@
-"""Volumes: directories that outlive containers, and what is mounted where in each container."""
+"""Volumes: directories that outlive containers, and what is mounted where in each container.
+
+    <root>/volumes/NAME/_data       what the volume holds
+    <root>/volumes/.removed-HEX     what is being thrown away; whatever is there at a start is a crash's
+
+A volume with the options `type`, `o` and `device` is a file system that is kept elsewhere. It is mounted on `_data` for
+as long as a container that uses it runs, however many do.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import os
+import secrets
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
+from msgspec.structs import replace
+
+from cutaway.engine.beside import beside
+from cutaway.engine.containers import now
+from cutaway.engine.database import Table
+from cutaway.engine.errors import Conflict, EngineError, InvalidArgument, NotFound
+from cutaway.engine.model import BindOptions, DriverConfig, Mount, Pruned, Volume, VolumeCreate, VolumeOptions
+from cutaway.engine.mountpoints import mount_point, oci_mounts, ordered, wanted
+from cutaway.engine.options.mounts import VOLUME_NAME
+from cutaway.engine.roots import assembled
+from cutaway.image import archive, trees
+from cutaway.kernel.openat2 import open_in_root
+from cutaway.plan.mounts import MountVolume
+from cutaway.plan.operation import Context, dump, load
+from cutaway.plan.plan import undo
+
 if TYPE_CHECKING:
-    from cutaway.engine.containers import Container
+    import sqlite3
+    from collections.abc import AsyncIterator, Iterator
+
+    from cutaway.engine.containers import Container, Containers
+    from cutaway.engine.mountpoints import Asked
     from cutaway.engine.places import Places
+
+ANONYMOUS = "com.docker.volume.anonymous"
+"""The label of a volume that was given no name."""
+_REMOVED = ".removed-"
+_LONGEST_NAME = 255  # NAME_MAX
+_NEEDS = {"type": ("device",), "device": ("type",), "o": ("device", "type")}
+"""Option of the driver `local` → those that must come with it."""
+
+
+class _Kept:
+    """A volume in the engine's memory. `users`: IDs of the containers that have it; `holders`: of those for which its
+    file system is mounted; who mounts or unmounts holds `lock`."""
+
+    def __init__(self, seen: Volume) -> None:
+        self.seen = seen
+        self.users: set[str] = set()
+        self.holders: set[str] = set()
+        self.lock = asyncio.Lock()
 
 
 class Volumes:
-    def __init__(self, places: Places) -> None:
-        self._places = places
+    """The volumes of one engine, and their use by `containers`."""
+
+    def __init__(self, places: Places, database: sqlite3.Connection, containers: Containers) -> None:
+        os.makedirs(places.volumes, 0o711, exist_ok=True)
+        self._directory, self._containers = places.volumes, containers
+        self._table: Table[Volume] = Table(database, "volumes", Volume)
+        self._mounted: Table[list[Any]] = Table(database, "mounted_volumes", list)
+        self._by_name: dict[str, _Kept] = {}
+        self._filling = asyncio.Lock()
+        for seen in list(self._table.all()):
+            if os.path.isdir(seen.Mountpoint):
+                self._by_name[seen.Name] = _Kept(seen)
+            else:
+                self._table.delete(seen.Name)
+        for container in containers:
+            self._note_use(container)
+
+    def _note_use(self, container: Container) -> None:
+        for volume in self._of(container):
+            volume.users.add(container.id)
+            if volume.seen.Options and container.state.Running:
+                volume.holders.add(container.id)
+
+    async def recover(self) -> None:
+        """Unmounts what an engine before this one left mounted; before its containers are looked at."""
+        for name, operations in self._mounted.items():
+            if name not in self._by_name or not self._by_name[name].holders:
+                await self._take_down(name, operations)
+
+    async def sweep(self) -> None:
+        """Removes what a crash left behind; to be awaited once, at leisure."""
+        for name in os.listdir(self._directory):
+            if name.startswith(_REMOVED):
+                await self._throw_away(name)
+
+    # What people do with volumes
+
+    def create(self, request: VolumeCreate) -> Volume:
+        """The volume of this name, made if there is none. Raises `InvalidArgument`, `NotFound` for the driver."""
+        return self._made(request).seen
+
+    def all(self) -> list[Volume]:
+        """By their names."""
+        return [self._by_name[name].seen for name in sorted(self._by_name)]
+
+    def inspect(self, name: str) -> Volume:
+        """Raises `NotFound`."""
+        return self._find(name).seen
+
+    async def remove(self, name: str, *, force: bool = False) -> None:
+        """Raises `Conflict` where a container has it, and `NotFound` unless `force`."""
+        if force and name not in self._by_name:
+            return
+        volume = self._find(name)
+        if volume.users:
+            raise Conflict(f"remove {name}: volume is in use - [{', '.join(sorted(volume.users))}]")
+        await self._delete(volume)
+
+    async def prune(self, *, named: bool) -> Pruned:
+        """Removes those that no container has: the anonymous ones, and with `named` the others."""
+        pruned = Pruned()
+        for volume in list(self._by_name.values()):
+            if not volume.users and (named or ANONYMOUS in volume.seen.Labels):
+                pruned.Removed.append(volume.seen.Name)
+                pruned.SpaceReclaimed += await self._delete(volume)
+        return pruned
+
+    def _find(self, name: str) -> _Kept:
+        if name not in self._by_name:
+            raise NotFound(f"get {name}: no such volume", "volume", name)
+        return self._by_name[name]
+
+    def _made(self, request: VolumeCreate) -> _Kept:
+        _check(request)
+        if request.Name in self._by_name:
+            return self._by_name[request.Name]
+        name, labels = request.Name, request.Labels
+        if not name:
+            name, labels = secrets.token_hex(32), {ANONYMOUS: "", **labels}
+        directory = f"{self._directory}/{name}/_data"
+        os.makedirs(directory, exist_ok=True)
+        os.chmod(directory, 0o755)
+        seen = Volume(
+            CreatedAt=now(), Labels=labels, Mountpoint=directory, Name=name, Options=request.DriverOpts or None
+        )
+        self._table.save(name, seen)
+        self._by_name[name] = _Kept(seen)
+        return self._by_name[name]
+
+    async def _delete(self, volume: _Kept) -> int:
+        """Returns how many bytes it held. From the first moment on, nobody finds it any more."""
+        name, removed = volume.seen.Name, _REMOVED + secrets.token_hex(8)
+        if volume.seen.Options:
+            _remove_mount_point(volume.seen)
+        del self._by_name[name]
+        os.rename(f"{self._directory}/{name}", f"{self._directory}/{removed}")
+        self._table.delete(name)
+        return await self._throw_away(removed)
+
+    async def _throw_away(self, name: str) -> int:
+        return await beside(lambda _: _remove(self._directory, name))
+
+    # What containers have
+
+    async def prepare(self, container: Container) -> None:
+        """Makes the volumes that a new container is to have and fills them; then its mounts are known.
+
+        Raises `EngineError`; then no volume that was made for it is left.
+        """
+        before = set(self._by_name)
+        try:
+            self._place(container)
+            await self._fill(container)
+        except BaseException:
+            for volume in self._of(container):
+                volume.users.discard(container.id)
+                if volume.seen.Name not in before and not volume.users:
+                    await self._delete(volume)
+            raise
 
     def mounts(self, container: Container) -> list[dict[str, Any]]:
-        """The container's volumes and bind mounts, as OCI mounts."""
-        return []
+        """The container's volumes, bind mounts and tmpfs as OCI mounts, in the order in which they are to be made.
 
-    def release(self, container: Container, *, remove_anonymous: bool) -> None:
-        """The container uses its volumes no more."""
+        Raises `InvalidArgument` where one cannot be.
+        """
+        record = container.record
+        for mount in record.mounts:
+            if mount.Type == "bind":
+                _make_source(mount)
+            elif mount.Type == "volume":
+                self._check_subpath(mount)
+        return ordered(oci_mounts(record.mounts, record.seen.Mounts, record.seen.HostConfig.Tmpfs))
+
+    async def release(self, container: Container, *, remove_anonymous: bool) -> None:
+        """The container is there no more."""
+        for volume in self._of(container):
+            volume.users.discard(container.id)
+            anonymous = volume.seen.Name in container.record.anonymous
+            if remove_anonymous and anonymous and not volume.users:
+                await self._delete(volume)
+
+    async def hold(self, container: Container) -> None:
+        """Has the file systems of its volumes mounted until `let_go`. May raise `EngineError`; it is due then too."""
+        for volume in self._of(container):
+            if volume.seen.Options:
+                async with volume.lock:
+                    if not volume.holders:
+                        await self._mount(volume)
+                    volume.holders.add(container.id)
+
+    async def let_go(self, container: Container) -> None:
+        """The opposite of `hold`; nothing where it is not held."""
+        for volume in self._of(container):
+            if container.id in volume.holders:
+                async with volume.lock:
+                    volume.holders.discard(container.id)
+                    if not volume.holders:
+                        await self._unmount(volume)
+
+    @asynccontextmanager
+    async def held(self, container: Container) -> AsyncIterator[None]:
+        """The same for a while, for a container that does not run."""
+        try:
+            await self.hold(container)
+            yield
+        finally:
+            await self.let_go(container)
+
+    def _of(self, container: Container) -> Iterator[_Kept]:
+        for point in container.seen.Mounts:
+            if point.Type == "volume" and point.Name in self._by_name:
+                yield self._by_name[point.Name]
+
+    def _place(self, container: Container) -> None:
+        seen = container.seen
+        for mount, mode in wanted(seen.Config, seen.HostConfig, self._inherited(seen.HostConfig.VolumesFrom or [])):
+            _check_labels(mount, mode)
+            volume = None
+            if mount.Type == "bind":
+                _make_source(mount)
+            elif mount.Type == "volume":
+                volume = self._volume(container, mount)
+            seen.Mounts.append(mount_point(mount, mode, volume.seen if volume else None))
+            container.record.mounts.append(replace(mount, Source=volume.seen.Name) if volume else mount)
+            if volume:
+                volume.users.add(container.id)
+
+    def _volume(self, container: Container, mount: Mount) -> _Kept:
+        options = mount.VolumeOptions or VolumeOptions()
+        driver = options.DriverConfig or DriverConfig()
+        kind = driver.Name or container.seen.HostConfig.VolumeDriver or "local"
+        request = VolumeCreate(Name=mount.Source, Driver=kind, DriverOpts=driver.Options, Labels=options.Labels)
+        volume = self._made(request)
+        if not mount.Source:
+            container.record.anonymous.append(volume.seen.Name)
+        return volume
+
+    def _inherited(self, volumes_from: list[str]) -> Iterator[Asked]:
+        """`--volumes-from CONTAINER[:ro]`: what the other container has, without its tmpfs."""
+        for entry in volumes_from:
+            name, _, mode = entry.partition(":")
+            other = self._containers.find(name)
+            for mount, point in zip(other.record.mounts, other.seen.Mounts, strict=True):
+                if mount.Type != "tmpfs":
+                    yield replace(mount, ReadOnly=mount.ReadOnly or mode == "ro"), point.Mode
+
+    def _check_subpath(self, mount: Mount) -> None:
+        subpath = (mount.VolumeOptions or VolumeOptions()).Subpath
+        if not subpath:
+            return
+        directory = os.open(self._find(mount.Source).seen.Mountpoint, os.O_PATH)
+        try:
+            os.close(open_in_root(directory, subpath, os.O_PATH))
+        except OSError as error:
+            raise InvalidArgument(f"cannot access {subpath} in volume {mount.Source}: {error.strerror}") from None
+        finally:
+            os.close(directory)
+
+    # The first contents
+
+    async def _fill(self, container: Container) -> None:
+        """An empty volume gets what the image has at its place."""
+        candidates = [
+            (point.Destination, point.Source)
+            for mount, point in zip(container.record.mounts, container.seen.Mounts, strict=True)
+            if mount.Type == "volume" and _is_filled(mount.VolumeOptions or VolumeOptions())
+        ]
+        if not candidates:
+            return
+        async with self._filling, self.held(container):
+            empty = [(place, directory) for place, directory in candidates if not os.listdir(directory)]
+            if empty:
+                await beside(lambda _: _copy_up(container, empty), own_mounts=True)
+
+    # File systems that are kept elsewhere
+
+    async def _mount(self, volume: _Kept) -> None:
+        seen = volume.seen
+        options = seen.Options or {}
+        words = list(filter(None, options.get("o", "").split(",")))
+        operation = MountVolume(seen.Mountpoint, options["type"], options["device"], words)
+        self._mounted.save(seen.Name, dump([operation]))
+        try:
+            await beside(lambda _: operation.apply(Context()))
+        except BaseException as error:
+            await self._unmount(volume)
+            if isinstance(error, OSError):
+                raise EngineError(f"error while mounting volume {seen.Name}: {error}") from None
+            raise
+
+    async def _unmount(self, volume: _Kept) -> None:
+        operations = self._mounted.get(volume.seen.Name)
+        if operations is not None:
+            await self._take_down(volume.seen.Name, operations)
+
+    async def _take_down(self, name: str, operations: list[Any]) -> None:
+        for error in await beside(lambda _: undo(load(operations), Context())):
+            print(f"volume {name}: {error}", flush=True)
+        self._mounted.delete(name)
+
+
+def _check(request: VolumeCreate) -> None:
+    """Docker's rules, in Docker's words."""
+    name, options = request.Name, request.DriverOpts
+    if request.Driver != "local":
+        raise NotFound(
+            f'create {name}: error looking up volume plugin {request.Driver}: plugin "{request.Driver}" not found'
+        )
+    if len(name) == 1:
+        raise InvalidArgument(
+            f"create {name}: volume name is too short, names should be at least two alphanumeric characters"
+        )
+    if len(name) > _LONGEST_NAME:
+        raise InvalidArgument(f"create {name[:32]}…: volume name is longer than {_LONGEST_NAME} characters")
+    if name and not VOLUME_NAME.fullmatch(name):
+        raise InvalidArgument(
+            f'create {name}: "{name}" includes invalid characters for a local volume name, only '
+            '"[a-zA-Z0-9][a-zA-Z0-9_.-]" are allowed. If you intended to pass a host directory, use absolute path'
+        )
+    for option in options:
+        if option not in _NEEDS:
+            raise InvalidArgument(f'create {name}: invalid option: "{option}"')
+        for needed in _NEEDS[option]:
+            if needed not in options:
+                raise InvalidArgument(f'create {name}: missing required option: "{needed}"')
+
+
+def _check_labels(mount: Mount, mode: str) -> None:
+    """`z` and `Z` ask for SELinux labels: nothing to be done where there is no SELinux."""
+    if {"z", "Z"} & set(mode.split(",")) and os.path.exists("/sys/fs/selinux/enforce"):
+        raise InvalidArgument(
+            f"{mount.Target}: this host has SELinux, and files are not labelled here; leave z and Z away and label "
+            f"them yourself: chcon -R -t container_file_t {mount.Source}"
+        )
+
+
+def _make_source(mount: Mount) -> None:
+    """What `-v` names is made if missing; what `--mount` names must be there."""
+    if os.path.exists(mount.Source):
+        return
+    if not (mount.BindOptions or BindOptions()).CreateMountpoint:
+        raise InvalidArgument(f'invalid mount config for type "bind": bind source path does not exist: {mount.Source}')
+    try:
+        os.makedirs(mount.Source)
+    except OSError as error:
+        reason = (error.strerror or "").lower()
+        raise InvalidArgument(
+            f"error while creating mount source path '{mount.Source}': mkdir {mount.Source}: {reason}"
+        ) from None
+
+
+def _is_filled(options: VolumeOptions) -> bool:
+    return not options.NoCopy and not options.Subpath
+
+
+def _copy_up(container: Container, places: list[tuple[str, str]]) -> None:
+    """To each directory what the image has at its place: contents, and the place's own owner, mode and attributes."""
+    with assembled(container, []) as root:
+        for place, directory in places:
+            try:
+                source = open_in_root(root, place, os.O_RDONLY | os.O_DIRECTORY)
+            except FileNotFoundError:
+                continue
+            except NotADirectoryError:
+                raise InvalidArgument(f"cannot mount volume over existing file, file exists {place}") from None
+            target = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                archive.unpack(target, ".", archive.packed(source, "/", "."))
+            finally:
+                os.close(source)
+                os.close(target)
+
+
+def _remove_mount_point(seen: Volume) -> None:
+    """It holds nothing itself, and whatever should still be mounted there must not be taken for what it holds."""
+    try:
+        os.rmdir(seen.Mountpoint)
+    except OSError as error:
+        raise Conflict(f"remove {seen.Name}: {seen.Mountpoint}: {error.strerror}: unmount it first") from None
+
+
+def _remove(directory: str, name: str) -> int:
+    """Removes a tree; returns how many bytes its files had."""
+    size = _size(f"{directory}/{name}")
+    parent = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        trees.remove(parent, name)
+    finally:
+        os.close(parent)
+    return size
+
+
+def _size(directory: str) -> int:
+    """A file with several names counts once."""
+    sizes, waiting = {}, [directory]
+    while waiting:
+        with os.scandir(waiting.pop()) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append(entry.path)
+                else:
+                    sizes[entry.inode()] = entry.stat(follow_symlinks=False).st_size
+    return sum(sizes.values())

@@ -1,9 +1,9 @@
 """From a request to a running process: clone, receive the operations, apply them, execute.
 
-The process is cloned while the engine still prepares the host, and then gets its operations from the engine itself, over
-the socket `report`. There it also waits, before it executes, for one byte, while its network is wired; and there it says
-how it went: nothing but the socket's closing, by `execve`, when all went well; otherwise one message that tells which
-operation failed and how.
+The process is cloned while the engine still prepares the host, and then gets its operations from the engine itself,
+over the socket `report`. There it also waits, before it executes, for one byte, while its network is wired; and there
+it says how it went: nothing but the socket's closing, by `execve`, when all went well; otherwise one message that tells
+which operation failed and how.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ def start(descriptors: dict[str, int], flags: int, host: int, own_pid_namespace:
         setns(joined, CLONE_NEWPID)
     try:
         pid, pidfd = clone(flags, descriptors.get("cgroup", -1))
-    finally:
+        if pid == 0:
+            _become(_socket.socket(fileno=descriptors["report"]), Context(host=host), cloned_into=flags != 0)
+    finally:  # which a child never reaches
         if joined >= 0:
             setns(own_pid_namespace, CLONE_NEWPID)
-    if pid == 0:
-        _become(_socket.socket(fileno=descriptors["report"]), Context(host=host), cloned_into=flags != 0)
     return pid, pidfd
 
 
@@ -59,7 +59,8 @@ def _become(report: _socket.socket, context: Context, cloned_into: bool) -> NoRe
             execute.apply(context)
     except BaseException as error:
         _say(report, current, error)
-    os._exit(127)
+    finally:  # whatever happens: a child that came back would be a second spawner
+        os._exit(127)
 
 
 def _received(report: _socket.socket, context: Context) -> list[Operation]:

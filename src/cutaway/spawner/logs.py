@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import struct
 import time
+from _json import encode_basestring as quoted  # `json` is slow to import
 
 HEADER = struct.Struct(">QBxxxI")
 """Nanoseconds since the epoch; the stream (1: stdout, 2: stderr); length of what follows in bytes."""
@@ -70,8 +71,6 @@ class JsonLog(Log):
 
     def format(self, stream: int, chunk: bytes, now: int) -> list[bytes]:
         """One JSON object a line; a chunk's last line may lack its end, as Docker's partial lines do."""
-        from json.encoder import encode_basestring as quoted
-
         seconds, nanoseconds = divmod(now, 1_000_000_000)
         at = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{nanoseconds:09d}Z"
         rest = f',"stream":"{NAMES[stream]}","time":"{at}"}}\n'

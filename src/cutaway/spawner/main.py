@@ -64,12 +64,9 @@ class Spawner:
     def serve(self) -> None:
         """Runs until an engine says stop."""
         while self._handlers:
-            for descriptor, events in self._poll.poll():
-                handler = self._handlers.get(descriptor)
-                if handler:
-                    handler()
-                elif events:
-                    self._unwatch(descriptor)
+            for descriptor, _events in self._poll.poll():
+                if handler := self._handlers.get(descriptor):
+                    _guarded(handler)
 
     def _accept(self) -> None:
         descriptor, _address = self._listener._accept()  # type: ignore[attr-defined]
@@ -235,6 +232,14 @@ _REQUESTS: dict[str, Callable[[Spawner, dict[str, Any], dict[str, int]], None]] 
     "forget": Spawner._forget,
     "stop": Spawner._stop,
 }
+
+
+def _guarded(handler: Callable[[], object]) -> None:
+    """Calls `handler`. Whatever goes wrong concerns one container, and must not end the parent of all."""
+    try:
+        handler()
+    except Exception as error:
+        print(f"{handler}: {type(error).__name__}: {error}", flush=True)
 
 
 def _close_input(child: Child) -> None:

@@ -231,7 +231,7 @@ def _pairs(texts: Sequence[str]) -> dict[str, str]:
 
 
 def _log_config(options: Mapping[str, Any]) -> LogConfig:
-    driver, log_options = options.get("log-driver") or "json-file", _pairs(options.get("log-opt", []))
+    driver, log_options = options.get("log-driver") or "local", _pairs(options.get("log-opt", []))
     if driver == "none" and log_options:
         raise ValueError("invalid logging opts for driver none")
     return LogConfig(Type=driver, Config=log_options)

@@ -83,7 +83,7 @@ CREATE = sorted(
         ),
         Option("label", list_of(values.label), "Label: KEY=VALUE", short="l"),
         Option("label-file", LIST, "File of labels, one per line", completes="file"),
-        Option("log-driver", STRING, "Where output is kept: json-file, local, none", completes="json-file|local|none"),
+        Option("log-driver", STRING, "Where output is kept: local (the default), json-file, none", completes="local|json-file|none"),
         Option(
             "log-opt",
             PAIRS._replace(metavar="list"),

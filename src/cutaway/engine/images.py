@@ -1,0 +1,92 @@
+"""Images in the API's words: what the image room knows, as `model` says it, and its errors as the engine's."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from cutaway.engine import model
+from cutaway.engine.errors import Conflict, EngineError, InvalidArgument, NotFound
+from cutaway.image import errors, host
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from cutaway.image.images import Images
+    from cutaway.image.store import Image
+
+_KINDS: dict[type[errors.ImageError], type[EngineError]] = {
+    errors.ImageConflict: Conflict,
+    errors.InvalidReference: InvalidArgument,
+    errors.InvalidChange: InvalidArgument,
+    errors.BrokenArchive: InvalidArgument,
+}
+
+
+class Catalogue:
+    """The images that there are, and those that come and go."""
+
+    def __init__(self, images: Images) -> None:
+        self._images = images
+
+    def resolve(self, name: str) -> Image:
+        """The image that a name or ID means. Raises `NotFound`, `InvalidArgument`."""
+        with explained():
+            return self._images.resolve(name)
+
+    def all(self) -> list[model.Image]:
+        """All of them, the newest first. `host` is the oldest: it was there before any other."""
+        with explained():
+            return [self._seen(listed.id) for listed in self._images.listing()] + [self._seen(host.image().id)]
+
+    def inspect(self, name: str) -> model.Image:
+        """Raises `NotFound`."""
+        with explained():
+            return self._seen(name)
+
+    async def import_(self, descriptor: int, reference: str, changes: Sequence[str], message: str) -> str:
+        """Makes an image of a root file system; returns its ID."""
+        with explained():
+            return (await self._images.import_(descriptor, reference, changes, message)).id
+
+    async def load(self, descriptor: int) -> list[str]:
+        """Takes in an archive of images; returns their names, or IDs of those that have none."""
+        with explained():
+            loaded = await self._images.load(descriptor)
+        return [name for image in loaded for name in image.tags or [image.id]]
+
+    def tag(self, name: str, reference: str) -> None:
+        """Raises `NotFound`, `InvalidArgument`."""
+        with explained():
+            self._images.tag(name, reference)
+
+    async def remove(self, name: str, *, force: bool) -> list[model.ImageDelete]:
+        """Raises `NotFound`, `Conflict`."""
+        with explained():
+            return msgspec.convert(await self._images.remove(name, force=force), list[model.ImageDelete])
+
+    def _seen(self, name: str) -> model.Image:
+        return msgspec.convert(_without_none(self._images.inspect(name)), model.Image)
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Raises what goes wrong with images as errors of the engine."""
+    try:
+        yield
+    except errors.NoSuchImage as error:
+        raise NotFound(str(error), "image", error.reference) from None
+    except errors.AmbiguousImage as error:
+        raise NotFound(str(error), "image") from None
+    except errors.ImageError as error:
+        kind = next((kind for of, kind in _KINDS.items() if isinstance(error, of)), EngineError)
+        raise kind(str(error)) from None
+
+
+def _without_none(value: Any) -> Any:
+    """What an image leaves open is left to the defaults of `model`."""
+    if isinstance(value, dict):
+        return {key: _without_none(inner) for key, inner in value.items() if inner is not None}
+    return value
