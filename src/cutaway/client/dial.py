@@ -35,7 +35,7 @@ def connect(environment: Mapping[bytes, bytes] = posix.environ) -> _socket.socke
     if connection is None:
         answer = start_engine(directory, environment)
         try:
-            said = _read_all(answer)
+            said = _read_answer(answer)
         finally:
             posix.close(answer)
         connection = connect_to_started(directory, said)
@@ -149,8 +149,9 @@ def _engine_environment(environment: Mapping[bytes, bytes]) -> dict[bytes, bytes
     return kept | {b"PATH": path, b"LANG": b"C.UTF-8", b"PYTHONPATH": source}
 
 
-def _read_all(descriptor: int) -> bytes:
-    parts = []
-    while part := posix.read(descriptor, 4096):
-        parts.append(part)
-    return b"".join(parts)
+def _read_answer(descriptor: int) -> bytes:
+    """All that the engine says before it listens, or before it ends."""
+    said = b""
+    while said != READY and (part := posix.read(descriptor, 4096)):
+        said += part
+    return said
