@@ -12,12 +12,14 @@ import stat
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
+from msgspec.structs import replace
+
 from cutaway.engine.beside import beside
 from cutaway.engine.containers import moment
 from cutaway.engine.errors import EngineError, InvalidArgument, NotFound
 from cutaway.engine.images import explained
 from cutaway.engine.model import Change, PathStat
-from cutaway.engine.roots import assembled, open_running
+from cutaway.engine.roots import assembled, open_running, tree_size
 from cutaway.image import archive
 from cutaway.kernel.openat2 import open_in_root
 
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from cutaway.engine.containers import Container
+    from cutaway.engine.model import Container as Seen
     from cutaway.engine.volumes import Volumes
     from cutaway.image.images import Images
 
@@ -90,6 +93,14 @@ class Archives:
         with explained():
             found = await self._images.changes(container.seen.GraphDriver.Data["UpperDir"], container.record.lower_dirs)
         return [Change(Path=path, Kind=_CHANGES[kind]) for kind, path in found]  # type: ignore[arg-type]
+
+    async def measured(self, container: Container) -> Seen:
+        """The container as `inspect` shows it, with the size of its own layer, and with that of the image's added."""
+        seen = container.seen
+        if seen.HostConfig.Rootfs:
+            return seen
+        own = await beside(lambda _: tree_size(seen.GraphDriver.Data["UpperDir"]))
+        return replace(seen, SizeRw=own, SizeRootFs=self._images.by_id(seen.Image).size + own)
 
     async def _inside(self, container: Container, work: Callable[[int, int], Result]) -> Result:
         """Does `work(root, abandoned)`. One that does not run must not start meanwhile: its layers would be mounted

@@ -89,6 +89,7 @@ class LocalEngine:
         await engine._recovery.take_over()
         engine._watch = RulesetWatch(places.table, engine._apply_networks_again)
         await engine._images.sweep()
+        await engine._volumes.sweep()
         return engine
 
     # Containers
@@ -101,6 +102,7 @@ class LocalEngine:
             await self._volumes.prepare(container)
             self._all.add(container)
         except BaseException:
+            await self._volumes.release(container, remove_anonymous=True)
             await self._janitor.remove_tree(self.places.container(container.id))
             raise
         return Created(Id=container.id)
@@ -128,9 +130,7 @@ class LocalEngine:
 
     async def inspect(self, name: str, *, size: bool = False) -> model.Container:
         container = self._all.find(name)
-        if size:
-            await self._archives.measure(container)
-        return container.seen
+        return await self._archives.measured(container) if size else container.seen
 
     async def attach(self, name: str, *, stdin: bool, stdout: bool, stderr: bool) -> Streams:
         return await self._lifecycle.attach(self._all.find(name), stdin=stdin, stdout=stdout, stderr=stderr)
@@ -210,8 +210,8 @@ class LocalEngine:
     async def path_stat(self, name: str, path: str) -> model.PathStat:
         return await self._archives.stat(self._all.find(name), path)
 
-    async def archive_out(self, name: str, path: str, descriptor: int) -> None:
-        await self._archives.pack(self._all.find(name), path, descriptor)
+    async def archive_out(self, name: str, path: str, descriptor: int, called: str = "") -> None:
+        await self._archives.pack(self._all.find(name), path, descriptor, called)
 
     async def archive_in(self, name: str, path: str, descriptor: int, *, keep_ids: bool = False) -> None:
         await self._archives.unpack(self._all.find(name), path, descriptor, keep_ids=keep_ids)
@@ -308,6 +308,7 @@ class LocalEngine:
         if stop_containers:
             running = [container for container in self._all if container.process]
             await asyncio.gather(*(self._lifecycle.stop(container, None, None) for container in running))
+        await self._lifecycle.all_settled()
         await self._janitor.all_finished()
         self.ending.set()
         if any(container.process for container in self._all):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from cutaway.engine.description import Surroundings, describe, namespaces, resources
 from cutaway.engine.errors import Conflict, InvalidArgument
+from cutaway.engine.mountpoints import ordered
 from cutaway.kernel.cgroups import Cgroup, UnsupportedResource, host_layout
 from cutaway.kernel.namespaces import identity
 from cutaway.plan.cgroups import create_operations, join_operation
@@ -85,7 +86,7 @@ class Outfitter:
             join_cgroup=self.join(container),
             held=network.held,
             shared=shared,
-            mounts=[*network.mounts, *self._volumes.mounts(container)],
+            mounts=ordered([*network.mounts, *self._volumes.mounts(container)]),
             shm=shm,
         )
 

@@ -73,3 +73,19 @@ def _inside(container: Container, mounts: list[dict[str, Any]]) -> Iterator[Oper
             yield BindMount(mount["source"], mount["destination"], mount["options"])
     if container.seen.HostConfig.ReadonlyRootfs:
         yield MakeReadonly(["/"])
+
+
+def tree_size(directory: str) -> int:
+    """How many bytes the files in a directory have; one with several names counts once, what vanishes meanwhile not."""
+    sizes, waiting = {}, [directory]
+    while waiting:
+        try:
+            with os.scandir(waiting.pop()) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        waiting.append(entry.path)
+                    else:
+                        sizes[entry.inode()] = entry.stat(follow_symlinks=False).st_size
+        except OSError:
+            continue
+    return sum(sizes.values())

@@ -24,7 +24,7 @@ from cutaway.engine.errors import Conflict, EngineError, InvalidArgument, NotFou
 from cutaway.engine.model import BindOptions, DriverConfig, Mount, Pruned, Volume, VolumeCreate, VolumeOptions
 from cutaway.engine.mountpoints import mount_point, oci_mounts, ordered, wanted
 from cutaway.engine.options.mounts import VOLUME_NAME
-from cutaway.engine.roots import assembled
+from cutaway.engine.roots import assembled, tree_size
 from cutaway.image import archive, trees
 from cutaway.kernel.openat2 import open_in_root
 from cutaway.plan.mounts import MountVolume
@@ -402,23 +402,10 @@ def _remove_mount_point(seen: Volume) -> None:
 
 def _remove(directory: str, name: str) -> int:
     """Removes a tree; returns how many bytes its files had."""
-    size = _size(f"{directory}/{name}")
+    size = tree_size(f"{directory}/{name}")
     parent = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
         trees.remove(parent, name)
     finally:
         os.close(parent)
     return size
-
-
-def _size(directory: str) -> int:
-    """A file with several names counts once."""
-    sizes, waiting = {}, [directory]
-    while waiting:
-        with os.scandir(waiting.pop()) as entries:
-            for entry in entries:
-                if entry.is_dir(follow_symlinks=False):
-                    waiting.append(entry.path)
-                else:
-                    sizes[entry.inode()] = entry.stat(follow_symlinks=False).st_size
-    return sum(sizes.values())
