@@ -48,6 +48,7 @@ class Lifecycle:
         self._places, self._containers, self._unfinished = places, containers, unfinished
         self._link, self._outfitter, self._starter, self._janitor = link, outfitter, starter, janitor
         self._tasks: set[asyncio.Task[None]] = set()
+        self._ending: set[asyncio.Task[None]] = set()
         self._end_listeners: list[Callable[[Container], None]] = []
 
     def on_container_end(self, listener: Callable[[Container], None]) -> None:
@@ -113,9 +114,20 @@ class Lifecycle:
 
     async def _until_ended(self, container: Container, process: Process) -> None:
         ended = await process.ended
-        async with container.lock:
-            if container.process is process:
-                await self._ended(container, ended)
+        task = asyncio.current_task()
+        assert task
+        self._ending.add(task)
+        try:
+            async with container.lock:
+                if container.process is process:
+                    await self._ended(container, ended)
+        finally:
+            self._ending.discard(task)
+
+    async def all_settled(self) -> None:
+        """Until the end of every process that has ended is dealt with."""
+        while self._ending:
+            await asyncio.wait(self._ending)
 
     async def _ended(self, container: Container, ended: Ended) -> None:
         """What follows the end of a container's first process; its lock is held."""
@@ -123,6 +135,8 @@ class Lifecycle:
         state.ExitCode, state.FinishedAt = exit_code(ended.status), moment(ended.at)
         state.OOMKilled = self._outfitter.was_killed_for_memory(container)
         state.Status, state.Running, state.Paused, state.Pid = "exited", False, False, 0
+        if container.seen.HostConfig.AutoRemove and _shares_nothing(container):
+            self._forget(container)  # nobody need wait for what is left to do: no other can meet with it
         await self._let_go(container)
         await self._clean(container)
         exit = Exit(state.ExitCode)
@@ -307,15 +321,25 @@ class Lifecycle:
 
     async def _remove(self, container: Container, *, volumes: bool) -> None:
         await self._clean(container)
-        self._containers.remove(container)
         await self._outfitter.removed(container, volumes=volumes)
         await self._janitor.remove_tree(self._places.container(container.id))
+        self._forget(container)
+
+    def _forget(self, container: Container) -> None:
+        """Its name is free, and who waited for its end or removal hears of it."""
+        self._containers.remove(container)
         for attachment, future in container.attaching:
             attachment.abandon()
             future.cancel()
+        container.attaching = []
         exit = Exit(container.state.ExitCode, container.state.Error)
         container.settle("removed", exit)
         container.settle("next-exit", exit)
+
+
+def _shares_nothing(container: Container) -> bool:
+    """Whether it has neither ports nor volumes, which others may want as soon as it has ended."""
+    return not container.seen.NetworkSettings.Ports and not container.seen.Mounts
 
 
 def _unlink(path: str) -> None:

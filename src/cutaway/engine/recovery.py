@@ -52,6 +52,7 @@ class Recovery:
         for key in children:
             self._link.forget(key)
         await self._finish_the_unfinished()
+        await self._sweep()
         for container in self._containers:
             if not container.process and is_to_start_with_engine(container):
                 self._lifecycle.restart_later(container)
@@ -98,6 +99,13 @@ class Recovery:
             if not is_of_networks(container_id) and (container is None or not container.process):
                 await self._janitor.undo(container_id, load(operations))
                 self._unfinished.delete(container_id)
+
+    async def _sweep(self) -> None:
+        """Directories of containers that are known no more."""
+        directory = self._places.container("").rstrip("/")
+        for name in os.listdir(directory):
+            if self._containers.get(name) is None:
+                await self._janitor.remove_tree(f"{directory}/{name}")
 
 
 def read_exit_file(path: str) -> Ended | None:
