@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 else:
     import _signal  # `signal` imports enum
 
-ENGINE_FAILED = 125
+ENGINE_FAILED, NOT_RUNNING = 125, 1
+_STOP = ["engine", "stop"]
+_OF_A_RUNNING_ENGINE = (_STOP, ["engine", "status"], ["engine", "logs"])
+"""What does not start an engine to ask it."""
 _NOT_PROXIED = frozenset(
     getattr(_signal, "SIG" + name)
     for name in (
@@ -46,10 +49,17 @@ def main() -> int:
     for signal in (_signal.SIGINT, _signal.SIGPIPE):  # dies of them at once, as other programs do
         _signal.signal(signal, _signal.SIG_DFL)
     standard = _standard_descriptors()
+    verb = sys.argv[1:3]
     try:
-        connection = dial.connect()
+        connection = dial.connect(start=verb not in _OF_A_RUNNING_ENGINE)
         wire.send(connection, wire.COMMAND, _command(), standard)
-        return _follow(connection)
+        code = _follow(connection)
+        if verb == _STOP and code == 0:
+            dial.wait_for_end()
+        return code
+    except dial.NotRunning as problem:
+        _failed(str(problem))
+        return 0 if verb == _STOP else NOT_RUNNING
     except (dial.Unreachable, wire.ProtocolError) as problem:
         return _failed(str(problem))
     except OSError as problem:

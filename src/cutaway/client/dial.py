@@ -23,6 +23,10 @@ class Unreachable(Exception):
     """No engine answers and none could be started; the text is one sentence for a person."""
 
 
+class NotRunning(Unreachable):
+    """No engine answers, and none was to be started."""
+
+
 def runtime_dir(environment: Mapping[bytes, bytes]) -> str:
     """`CUTAWAY_RUNTIME_DIR`, or `/run/cutaway`."""
     return environment.get(b"CUTAWAY_RUNTIME_DIR", b"/run/cutaway").decode("utf-8", "surrogateescape")
@@ -147,6 +151,15 @@ def _engine_environment(environment: Mapping[bytes, bytes]) -> dict[bytes, bytes
     kept = {name: value for name, value in environment.items() if name.startswith(b"CUTAWAY_") or name == b"TMPDIR"}
     path = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
     return kept | {b"PATH": path, b"LANG": b"C.UTF-8", b"PYTHONPATH": source}
+
+
+def wait_for_end() -> None:
+    """Returns once no engine runs: while one does, it holds the lock of its runtime directory."""
+    import fcntl
+
+    lock = posix.open(runtime_dir() + "/engine.lock", posix.O_RDWR | posix.O_CLOEXEC)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    posix.close(lock)
 
 
 def _read_answer(descriptor: int) -> bytes:
