@@ -49,26 +49,25 @@ def main() -> int:
     for signal in (_signal.SIGINT, _signal.SIGPIPE):  # dies of them at once, as other programs do
         _signal.signal(signal, _signal.SIG_DFL)
     standard = _standard_descriptors()
-    verb = sys.argv[1:3]
+    directory, verb = dial.runtime_dir(posix.environ), sys.argv[1:3]
     try:
-        connection = dial.connect(start=verb not in _OF_A_RUNNING_ENGINE)
+        connection = dial.try_connect(directory) if verb in _OF_A_RUNNING_ENGINE else dial.connect()
+        if connection is None:
+            return _failed("the engine is not running", 0 if verb == _STOP else NOT_RUNNING)
         wire.send(connection, wire.COMMAND, _command(), standard)
         code = _follow(connection)
         if verb == _STOP and code == 0:
-            dial.wait_for_end()
+            dial.wait_for_end(directory)
         return code
-    except dial.NotRunning as problem:
-        _failed(str(problem))
-        return 0 if verb == _STOP else NOT_RUNNING
     except (dial.Unreachable, wire.ProtocolError) as problem:
         return _failed(str(problem))
     except OSError as problem:
         return _failed(f"lost the engine: {problem.strerror}")
 
 
-def _failed(reason: str) -> int:
+def _failed(reason: str, code: int = ENGINE_FAILED) -> int:
     posix.write(2, b"cutaway: " + _bytes(reason) + b"\n")
-    return ENGINE_FAILED
+    return code
 
 
 def _command() -> bytes:

@@ -23,10 +23,6 @@ class Unreachable(Exception):
     """No engine answers and none could be started; the text is one sentence for a person."""
 
 
-class NotRunning(Unreachable):
-    """No engine answers, and none was to be started."""
-
-
 def runtime_dir(environment: Mapping[bytes, bytes]) -> str:
     """`CUTAWAY_RUNTIME_DIR`, or `/run/cutaway`."""
     return environment.get(b"CUTAWAY_RUNTIME_DIR", b"/run/cutaway").decode("utf-8", "surrogateescape")
@@ -153,11 +149,11 @@ def _engine_environment(environment: Mapping[bytes, bytes]) -> dict[bytes, bytes
     return kept | {b"PATH": path, b"LANG": b"C.UTF-8", b"PYTHONPATH": source}
 
 
-def wait_for_end() -> None:
-    """Returns once no engine runs: while one does, it holds the lock of its runtime directory."""
+def wait_for_end(directory: str) -> None:
+    """Returns once no engine with this runtime directory runs: while one does, it holds the lock in there."""
     import fcntl
 
-    lock = posix.open(runtime_dir() + "/engine.lock", posix.O_RDWR | posix.O_CLOEXEC)
+    lock = posix.open(directory + "/engine.lock", posix.O_RDWR | posix.O_CLOEXEC)
     fcntl.flock(lock, fcntl.LOCK_EX)
     posix.close(lock)
 
