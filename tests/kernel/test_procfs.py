@@ -23,8 +23,6 @@ from cutaway.kernel import procfs
 from cutaway.kernel.syscalls import call
 from tests.kernel.members import burn, eventually
 
-pytestmark = pytest.mark.vm
-
 
 @contextmanager
 def asleep(*command: str, **options: Any) -> Iterator[subprocess.Popen[bytes]]:
@@ -116,7 +114,7 @@ class TestIdentity:
 ABOUT_A_PROCESS: list[Callable[[int], object]] = [
     procfs.stat, procfs.status, procfs.command_line, procfs.environment, procfs.cgroups, procfs.namespaces,
     procfs.descriptors, procfs.children, procfs.limits, procfs.proportional_size, procfs.link_traffic, procfs.mounts,
-    procfs.identity, procfs.PsEntry,
+    procfs.identity,
 ]  # fmt: skip
 
 
@@ -289,7 +287,7 @@ class TestPs:
         return dict(zip(self.FIELDS, (text.stdout.strip() for text in texts), strict=True))
 
     def agree(self, pid: int) -> procfs.PsEntry:
-        entry, ps = procfs.PsEntry(pid), self.ps(pid)
+        (entry,), ps = procfs.ps([pid]), self.ps(pid)
         assert (entry.pid, entry.parent, entry.uid) == (int(ps["pid"]), int(ps["ppid"]), int(ps["uid"]))
         assert (entry.name, entry.terminal, entry.state) == (ps["comm"], ps["tty"], ps["stat"])
         assert (entry.virtual_size // 1024, entry.command) == (int(ps["vsz"]), ps["args"])
@@ -318,7 +316,11 @@ class TestPs:
             os.close(terminal)
 
     def test_of_one_without_a_command_line(self, zombie: int) -> None:
-        assert procfs.PsEntry(zombie).command == f"[{procfs.stat(zombie).command}]"
+        (entry,) = procfs.ps([zombie])
+        assert entry.command == f"[{procfs.stat(zombie).command}]"
+
+    def test_leaves_out_who_has_ended(self, ended: int) -> None:
+        assert [entry.pid for entry in procfs.ps([ended, os.getpid()])] == [os.getpid()]
 
     def test_busy_is_busy(self) -> None:
         pid = os.fork()
@@ -326,7 +328,7 @@ class TestPs:
             while True:
                 pass
         try:
-            assert eventually(lambda: procfs.PsEntry(pid).cpu > 10)
+            assert eventually(lambda: procfs.ps([pid])[0].cpu > 10)
         finally:
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)

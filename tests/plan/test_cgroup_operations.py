@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from cutaway.kernel.cgroups import Cgroup, Layout, UnsupportedResource, host_layout
+from cutaway.kernel.namespaces import clone
 from cutaway.plan.cgroups import (
     CreateCgroup,
     FreezeCgroup,
@@ -307,6 +308,25 @@ class TestOnThisHost:
             os.close(context.host)
             for descriptor in context.descriptors.values():
                 os.close(descriptor)
+
+    def test_later_processes_go_where_the_first_has_gone(self, path: str) -> None:
+        if HOST.unified is None:
+            pytest.skip("this host has no cgroup v2 hierarchy")
+        services = Cgroup(f"{path}/services", Layout([HOST.unified]))
+        services.create()
+        with member(services) as init:
+            if HOST.unified.controllers:
+                assert "pids" in Cgroup(path, Layout([HOST.unified])).read("cgroup", "cgroup.subtree_control")
+            joining = join_operation(path, HOST, init.pid)
+            assert joining.directory == services.directories[0]
+            context = Context()
+            joining.prepare(context)
+            pid, pidfd = clone(0, context.descriptors["cgroup"])
+            if pid == 0:
+                os._exit(0)
+            assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+            os.close(pidfd)
+            os.close(context.descriptors["cgroup"])
 
     def test_freezing_is_undone_by_running_on(self, path: str) -> None:
         counter = Counter()

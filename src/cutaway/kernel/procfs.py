@@ -9,6 +9,10 @@ from __future__ import annotations
 import errno
 import os
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _GONE = (errno.ENOENT, errno.ESRCH, errno.EINVAL)
@@ -234,16 +238,28 @@ class PsEntry:
         "rss", "started", "state", "terminal", "uid", "virtual_size",
     )  # fmt: skip
 
-    def __init__(self, pid: int) -> None:
+    def __init__(self, pid: int, uptime: float, boot_time: int, memory: int) -> None:
         now, who = stat(pid), status(pid)
-        age = max(uptime() - now.start_time / TICKS_PER_SECOND, 1 / TICKS_PER_SECOND)
+        age = max(uptime - now.start_time / TICKS_PER_SECOND, 1 / TICKS_PER_SECOND)
         self.pid, self.parent, self.uid, self.name = pid, now.parent, who.uids[1], now.command
         self.cpu_time = now.user_time + now.system_time
-        self.cpu, self.memory = 100 * self.cpu_time / age, 100 * now.rss / memory()["MemTotal"]
+        self.cpu, self.memory = 100 * self.cpu_time / age, 100 * now.rss / memory
         self.virtual_size, self.rss = now.virtual_size, now.rss
         self.terminal, self.state = terminal_name(now.terminal), _state_letters(now, who)
-        self.started = boot_time() + now.start_time / TICKS_PER_SECOND
+        self.started = boot_time + now.start_time / TICKS_PER_SECOND
         self.command = " ".join(command_line(pid)) or f"[{now.command}]"
+
+
+def ps(pids: Iterable[int]) -> list[PsEntry]:
+    """What `ps(1)` shows of these processes, without those that have ended."""
+    machine = uptime(), boot_time(), memory()["MemTotal"]
+    entries = []
+    for pid in pids:
+        try:
+            entries.append(PsEntry(pid, *machine))
+        except ProcessLookupError:
+            pass
+    return entries
 
 
 def _state_letters(now: Stat, who: Status) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from cutaway.kernel import procfs
 from cutaway.kernel.cgroups import Cgroup, Layout, UnsupportedResource, normal
 from cutaway.kernel.cgroups.devices import DeviceRule, v1_lines
 from cutaway.kernel.cgroups.files import write
@@ -229,11 +230,17 @@ def create_operations(path: str, resources: Mapping[str, Any], layout: Layout) -
     return [CreateCgroup(cgroup.path, layout.plain()), *_limit_devices(cgroup, resources), *limits]
 
 
-def join_operation(path: str, layout: Layout) -> JoinCgroup:
-    """What brings a process into the cgroup at `path`."""
+def join_operation(path: str, layout: Layout, init: int = 0) -> JoinCgroup:
+    """What brings a process into the cgroup at `path`; later ones follow `init`, the container's first process.
+
+    Version 2 has processes in leaves only: an init that makes cgroups for its services has left `path` for one of them.
+    """
     path = normal(path)
     tasks = [each.join_file(path) for each in layout.hierarchies if each.version == 1]
-    return JoinCgroup(tasks, layout.unified.directory(path) if layout.unified else "")
+    if layout.unified is None:
+        return JoinCgroup(tasks)
+    _, separator, below = procfs.cgroups(init)[""].partition(f"/{path}/") if init else ("", "", "")
+    return JoinCgroup(tasks, layout.unified.directory(f"{path}/{below}" if separator else path))
 
 
 def count_block_operations(path: str, layout: Layout) -> list[Operation]:

@@ -136,6 +136,11 @@ class Cgroup:
         hierarchy = self.layout.find("memory")
         return hierarchy.memory(self.path) if hierarchy else MemoryUsage()
 
+    def oom_kills(self) -> int:
+        """How many of its processes were killed for want of memory."""
+        hierarchy = self.layout.find("memory")
+        return hierarchy.oom_kills(self.path) if hierarchy else 0
+
     def pids(self) -> PidsUsage:
         """How many tasks there are, and may be."""
         if not self.layout.find("pids"):

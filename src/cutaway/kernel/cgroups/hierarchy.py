@@ -81,6 +81,10 @@ class Hierarchy:
         """Memory and swap in use, and their limits."""
         raise NotImplementedError
 
+    def oom_kills(self, path: str) -> int:
+        """How many processes were killed for want of memory."""
+        raise NotImplementedError
+
     def block(self, path: str) -> list[BlockUsage]:
         """What went to and from each block device."""
         raise NotImplementedError

@@ -81,9 +81,12 @@ class Version1(Hierarchy):
             swap=stat.get("total_swap", 0),
             swap_limit=None if limit is None or total is None else total - limit,
             failures=read_number(f"{directory}/memory.failcnt") + read_number(f"{directory}/memory.memsw.failcnt"),
-            oom_kills=read_keyed(f"{directory}/memory.oom_control").get("oom_kill", 0),
+            oom_kills=self.oom_kills(path),
             stat=stat,
         )
+
+    def oom_kills(self, path: str) -> int:
+        return read_keyed(f"{self.directory(path)}/memory.oom_control").get("oom_kill", 0)
 
     def block(self, path: str) -> list[BlockUsage]:
         devices: dict[str, BlockUsage] = {}

@@ -90,9 +90,12 @@ class Version2(Hierarchy):
             swap=read_number(f"{directory}/memory.swap.current"),
             swap_limit=read_limit(f"{directory}/memory.swap.max"),
             failures=events.get("max", 0),
-            oom_kills=events.get("oom_kill", 0),
+            oom_kills=events["oom_kill"],
             stat=stat,
         )
+
+    def oom_kills(self, path: str) -> int:
+        return read_keyed(f"{self.directory(path)}/memory.events").get("oom_kill", 0)
 
     def block(self, path: str) -> list[BlockUsage]:
         return [_block_usage(*line.split()) for line in read(f"{self.directory(path)}/io.stat").splitlines()]
