@@ -320,7 +320,6 @@ class Lifecycle:
         await self._janitor.finished(container.id)
 
     async def _remove(self, container: Container, *, volumes: bool) -> None:
-        await self._clean(container)
         await self._outfitter.removed(container, volumes=volumes)
         await self._janitor.remove_tree(self._places.container(container.id))
         self._forget(container)
