@@ -36,15 +36,6 @@ Result = TypeVar("Result")
 _PIECE = 1 << 16  # bytes: what a pipe holds
 _MOST_LINKS = 40  # MAXSYMLINKS of the kernel
 _CHANGES: dict[str, int] = {"C": 0, "A": 1, "D": 2}
-_GO_KINDS = {  # os.FileMode of Go
-    stat.S_IFDIR: 1 << 31,
-    stat.S_IFLNK: 1 << 27,
-    stat.S_IFBLK: 1 << 26,
-    stat.S_IFIFO: 1 << 25,
-    stat.S_IFSOCK: 1 << 24,
-    stat.S_IFCHR: 1 << 26 | 1 << 21,
-}
-_GO_BITS = {stat.S_ISUID: 1 << 23, stat.S_ISGID: 1 << 22, stat.S_ISVTX: 1 << 20}
 
 
 class Archives:
@@ -133,11 +124,8 @@ class Archives:
 def path_stat(root: int, path: str) -> PathStat:
     """What is at `path` inside the directory `root`, and where it leads if it is a link. Raises `OSError`."""
     found = archive.status(root, path)
-    kind = stat.S_IFMT(found.mode)
-    mode = stat.S_IMODE(found.mode) & 0o777 | _GO_KINDS.get(kind, 0)
-    mode |= sum(bit for unix, bit in _GO_BITS.items() if found.mode & unix)
-    target = resolved(root, path) if kind == stat.S_IFLNK else ""
-    return PathStat(name=found.name, size=found.size, mode=mode, mtime=moment(found.mtime), linkTarget=target)
+    target = resolved(root, path) if stat.S_ISLNK(found.mode) else ""
+    return PathStat(name=found.name, size=found.size, mode=found.mode, mtime=moment(found.mtime), linkTarget=target)
 
 
 def resolved(root: int, path: str) -> str:
