@@ -121,10 +121,9 @@ def table(pids: Iterable[int], ps_options: Sequence[str]) -> list[list[str]]:
     """A header and a row per process. Without options as for `-ef`. Raises `InvalidArgument` for what it cannot do."""
     chosen = _chosen(ps_options or ["-ef"])
     rows = [[header for header, _ in chosen]]
-    for pid in sorted(pids):
-        with contextlib.suppress(ProcessLookupError):  # it has just ended
-            process = Process(procfs.PsEntry(pid), procfs.stat(pid), procfs.status(pid), time.time())
-            rows.append([str(column.text(process)) for _, column in chosen])
+    for seen in procfs.ps(sorted(pids)):
+        process = Process(seen, seen.stat, seen.status, time.time())
+        rows.append([str(column.text(process)) for _, column in chosen])
     return rows
 
 

@@ -230,16 +230,16 @@ class PsEntry:
 
     `cpu`, `memory`: percent of one CPU over its life, and of the machine's memory. `virtual_size`, `rss`: bytes.
     `terminal`: "pts/0", or "?". `state`: letters such as "Ss+". `started`: seconds since 1970. `cpu_time`: seconds.
-    `command`: its command line, or its name in brackets where it has none.
+    `command`: its command line, or its name in brackets where it has none. `stat`, `status`: what it is all from.
     """
 
     __slots__ = (
         "command", "cpu", "cpu_time", "memory", "name", "parent", "pid",
-        "rss", "started", "state", "terminal", "uid", "virtual_size",
+        "rss", "started", "stat", "state", "status", "terminal", "uid", "virtual_size",
     )  # fmt: skip
 
     def __init__(self, pid: int, uptime: float, boot_time: int, memory: int) -> None:
-        now, who = stat(pid), status(pid)
+        self.stat, self.status = now, who = stat(pid), status(pid)
         age = max(uptime - now.start_time / TICKS_PER_SECOND, 1 / TICKS_PER_SECOND)
         self.pid, self.parent, self.uid, self.name = pid, now.parent, who.uids[1], now.command
         self.cpu_time = now.user_time + now.system_time
