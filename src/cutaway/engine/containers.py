@@ -12,6 +12,7 @@ from msgspec import Struct, field
 
 from cutaway.engine import model
 from cutaway.engine.errors import Conflict, NotFound
+from cutaway.engine.validation import check_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -162,7 +163,9 @@ class Containers:
             self._table.save(container.id, container.record)
 
     def rename(self, container: Container, name: str) -> None:
-        """Raises `Conflict` where the name is taken."""
+        """Raises `InvalidArgument` for what cannot be a name, `Conflict` where it is taken."""
+        check_name(name)
+        name = name.removeprefix("/")
         self.check_free(name)
         del self._by_name[container.name]
         container.seen.Name = f"/{name}"

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import os
-import re
 import socket
 from typing import TYPE_CHECKING, Any
 
 from cutaway.engine.containers import Container, Record, new_id, now
 from cutaway.engine.errors import InvalidArgument
-from cutaway.engine.logs import DEFAULTS as LOG_DRIVERS
 from cutaway.engine.model import Container as Seen
 from cutaway.engine.model import EndpointSettings, GraphDriver
 from cutaway.engine.names import new_name
 from cutaway.engine.signals import signal_number
+from cutaway.engine.validation import validate
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
     from cutaway.image.config import RunConfig
     from cutaway.image.store import Image
 
-_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
 _SHORT_ID = 12
 
 
@@ -36,6 +34,7 @@ def new_container(
 
     Raises `Conflict` where its name is taken, `InvalidArgument`.
     """
+    validate(request)
     container_id = new_id()
     config, host = request.config, request.host_config
     if image:
@@ -43,7 +42,8 @@ def new_container(
     command = [*(config.Entrypoint or ()), *(config.Cmd or ())]
     if not command:
         raise InvalidArgument("No command specified: name one after the image, which has none of its own")
-    _check(config, host)
+    if config.StopSignal:  # now perhaps the image's
+        signal_number(config.StopSignal)
     config.Hostname = config.Hostname or _hostname(host, container_id)
     seen = Seen(
         Id=container_id,
@@ -113,16 +113,6 @@ def _merged_environment(below: list[str], above: list[str]) -> list[str]:
     return list(named.values())
 
 
-def _check(config: Config, host: HostConfig) -> None:
-    if config.StopSignal:
-        signal_number(config.StopSignal)
-    if host.LogConfig.Type not in (*LOG_DRIVERS, "none"):
-        known = ", ".join([*LOG_DRIVERS, "none"])
-        raise InvalidArgument(f'logger: no log driver named "{host.LogConfig.Type}" is registered; there are {known}')
-    if host.AutoRemove and host.RestartPolicy.Name not in ("", "no"):
-        raise InvalidArgument("can't create 'AutoRemove' container with restart policy")
-
-
 def _hostname(host: HostConfig, container_id: str) -> str:
     shares_hosts = host.UTSMode == "host" or host.NetworkMode == "host"
     return socket.gethostname() if shares_hosts else container_id[:_SHORT_ID]
@@ -131,12 +121,9 @@ def _hostname(host: HostConfig, container_id: str) -> str:
 def _name(wanted: str, containers: Containers) -> str:
     if not wanted:
         return new_name(containers.is_free)
-    if not _NAME.fullmatch(wanted):
-        raise InvalidArgument(
-            f"Invalid container name ({wanted}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed, two or more of them"
-        )
-    containers.check_free(wanted)
-    return wanted
+    name = wanted.removeprefix("/")
+    containers.check_free(name)
+    return name
 
 
 def _place(seen: Seen, places: Places, image: Image | None) -> None:

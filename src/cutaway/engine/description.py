@@ -168,7 +168,8 @@ def _standard_mounts(host: HostConfig, around: Surroundings) -> Iterator[dict[st
 def _shm(host: HostConfig, around: Surroundings) -> dict[str, Any]:
     if around.shm:
         return {"destination": "/dev/shm", "type": "bind", "source": around.shm, "options": ["rbind", "rprivate"]}
-    return _mount("/dev/shm", "tmpfs", ["nosuid", "noexec", "nodev", "mode=1777", f"size={host.ShmSize}"])
+    options = ["nosuid", "noexec", "nodev", "mode=1777", f"size={host.ShmSize}"]
+    return {"destination": "/dev/shm", "type": "tmpfs", "source": "shm", "options": options}
 
 
 def _mount(target: str, filesystem: str, options: list[str]) -> dict[str, Any]:

@@ -7,6 +7,13 @@ import signal
 
 from cutaway.engine.errors import InvalidArgument
 
+_REAL_TIME = range(signal.SIGRTMIN, signal.SIGRTMAX + 1)
+_NUMBERS = {
+    **{name.removeprefix("SIG"): int(number) for name, number in signal.Signals.__members__.items()},
+    **{f"RTMIN+{number - _REAL_TIME[0]}": number for number in _REAL_TIME},
+    **{f"RTMAX-{_REAL_TIME[-1] - number}": number for number in _REAL_TIME},
+}
+
 
 def exit_code(status: int) -> int:
     """A wait status as a shell shows it: the exit code, or 128 and the signal's number."""
@@ -16,12 +23,7 @@ def exit_code(status: int) -> int:
 
 def signal_number(name: str) -> int:
     """`9`, `KILL`, `SIGKILL` or `RTMIN+1` as a number. Raises `InvalidArgument`."""
-    if name.isdigit() and 0 < int(name) <= signal.SIGRTMAX:
-        return int(name)
-    full = name.upper() if name.upper().startswith("SIG") else f"SIG{name.upper()}"
-    for base, sign in (("SIGRTMIN+", 1), ("SIGRTMAX-", -1)):
-        if full.startswith(base) and full.removeprefix(base).isdigit():
-            return int(signal.Signals[base[:-1]]) + sign * int(full.removeprefix(base))
-    if full in signal.Signals.__members__:
-        return int(signal.Signals[full])
-    raise InvalidArgument(f"Invalid signal: {name}")
+    number = int(name) if name.isdecimal() else _NUMBERS.get(name.upper().removeprefix("SIG"), 0)
+    if not 0 < number < signal.NSIG:
+        raise InvalidArgument(f"Invalid signal: {name}")
+    return number

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import re
-import signal
 from typing import TYPE_CHECKING
 
 from cutaway.engine.errors import InvalidArgument
@@ -43,25 +42,9 @@ def validate(request: CreateRequest) -> None:
 
 
 def check_name(name: str) -> None:
-    """Raises `ValueError` for what cannot be a container's name."""
+    """Raises `InvalidArgument` for what cannot be a container's name."""
     if not _NAME.fullmatch(name):
-        raise ValueError(f"Invalid container name ({name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed")
-
-
-def signal_number(text: str) -> int:
-    """The number of a signal given by number or by name, with or without `SIG`. Raises `ValueError`."""
-    if text.isdecimal() and 0 < int(text) < signal.NSIG:
-        return int(text)
-    name = text.upper().removeprefix("SIG")
-    if real_time := re.fullmatch(r"RTMIN(\+(\d+))?|RTMAX(-(\d+))?", name):
-        above, below = int(real_time[2] or 0), int(real_time[4] or 0)
-        number = signal.SIGRTMIN + above if name.startswith("RTMIN") else signal.SIGRTMAX - below
-        if signal.SIGRTMIN <= number <= signal.SIGRTMAX:
-            return number
-    found = signal.Signals.__members__.get(f"SIG{name}")
-    if found is None:
-        raise ValueError(f"Invalid signal: {text}")
-    return found
+        raise InvalidArgument(f"Invalid container name ({name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed")
 
 
 def _check_config(config: Config, name: str) -> None:
@@ -69,8 +52,6 @@ def _check_config(config: Config, name: str) -> None:
         check_name(name)
     if config.WorkingDir and not config.WorkingDir.startswith("/"):
         raise ValueError(f"the working directory '{config.WorkingDir}' is invalid, it needs to be an absolute path")
-    if config.StopSignal:
-        signal_number(config.StopSignal)
     for variable in config.Env or []:
         values.variable(variable)
     if len(config.Hostname) > 64:
@@ -94,7 +75,6 @@ def _check_modes(host_config: HostConfig) -> None:
 
 def _check_mounts(config: Config, host_config: HostConfig) -> None:
     wanted = [mounts.parse_bind(bind) for bind in host_config.Binds or []] + list(host_config.Mounts or [])
-    wanted += [Mount(Target=place) for place in config.Volumes or {}]
     wanted += [Mount(Type="tmpfs", Target=place) for place in host_config.Tmpfs]
     places = set()
     for mount in wanted:
@@ -103,6 +83,8 @@ def _check_mounts(config: Config, host_config: HostConfig) -> None:
         if place in places:
             raise ValueError(f"Duplicate mount point: {place}")
         places.add(place)
+    for place in config.Volumes or {}:  # one that something else is mounted at gives way to it
+        mounts.check(Mount(Target=place))
     for place, options in host_config.Tmpfs.items():
         mounts.tmpfs(f"{place}:{options}")
 
@@ -138,8 +120,10 @@ def _check_network(config: Config, host_config: HostConfig, networking: Networki
         values.extra_host(host)
     for sysctl, value in host_config.Sysctls.items():
         values.sysctl(f"{sysctl}={value}")
-        if sysctl.startswith("net.") and mode == "host":
+        if mode == "host" and sysctl.startswith("net."):
             raise ValueError(f"sysctl '{sysctl}={value}' is not allowed: the network is the host's")
+        if host_config.IpcMode == "host" and not sysctl.startswith("net."):
+            raise ValueError(f"sysctl '{sysctl}={value}' is not allowed: the IPC namespace is the host's")
 
 
 def _check_shared_network(config: Config, host_config: HostConfig, networking: NetworkingConfig) -> None:
