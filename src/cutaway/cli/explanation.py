@@ -15,7 +15,7 @@ async def explain(engine: Engine, error: EngineError) -> str:
     """The error's sentence; where a name is unknown, also one that is near."""
     if not isinstance(error, NotFound) or not error.name:
         return str(error)
-    return str(error) + suggestion(error.name, await known_names(engine, error.kind))
+    return str(error) + suggestion(error.name.removesuffix(":latest"), await known_names(engine, error.kind))
 
 
 async def known_names(engine: Engine, kind: str) -> list[str]:
@@ -25,7 +25,7 @@ async def known_names(engine: Engine, kind: str) -> list[str]:
             return [container.Name.removeprefix("/") for container in await engine.containers()]
         case "image":
             names = [name for image in await engine.images() for name in image.RepoTags]
-            return sorted({*names, *(name.removesuffix(":latest") for name in names)})
+            return sorted({name.removesuffix(":latest") for name in names})
         case "network":
             return [network.Name for network in await engine.networks()]
         case "volume":

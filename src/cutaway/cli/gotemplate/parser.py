@@ -117,7 +117,7 @@ class _Parser:
                 self._next()
                 return tuple(nodes), word
             node = self._action(word)
-            if node:
+            if node is not None:
                 nodes.append(node)
 
     def _action(self, word: str) -> Node | None:
