@@ -34,6 +34,7 @@ def validate(request: CreateRequest) -> None:
         _check_mounts(config, host_config)
         _check_log_config(host_config.LogConfig)
         _check_network(config, host_config, networking)
+        _check_sysctls(host_config)
         _check_capabilities(host_config)
         check_resources(host_config)
         _check_restart(host_config)
@@ -118,12 +119,15 @@ def _check_network(config: Config, host_config: HostConfig, networking: Networki
         values.address(address)
     for host in host_config.ExtraHosts or []:
         values.extra_host(host)
-    for sysctl, value in host_config.Sysctls.items():
-        values.sysctl(f"{sysctl}={value}")
-        if mode == "host" and sysctl.startswith("net."):
-            raise ValueError(f"sysctl '{sysctl}={value}' is not allowed: the network is the host's")
-        if host_config.IpcMode == "host" and not sysctl.startswith("net."):
-            raise ValueError(f"sysctl '{sysctl}={value}' is not allowed: the IPC namespace is the host's")
+
+
+def _check_sysctls(host_config: HostConfig) -> None:
+    for name, value in host_config.Sysctls.items():
+        setting = values.sysctl(f"{name}={value}")
+        of_network = name.startswith(("net.", "net/"))
+        if (host_config.NetworkMode if of_network else host_config.IpcMode) == "host":
+            whose = "network" if of_network else "IPC namespace"
+            raise ValueError(f"sysctl '{setting}' is not allowed: the {whose} is the host's")
 
 
 def _check_shared_network(config: Config, host_config: HostConfig, networking: NetworkingConfig) -> None:

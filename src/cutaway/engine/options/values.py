@@ -99,7 +99,7 @@ def sysctl(text: str) -> str:
     name = pair(text).partition("=")[0].replace("/", ".")
     ipc = {"kernel.msgmax", "kernel.msgmnb", "kernel.msgmni", "kernel.sem", "kernel.shmall", "kernel.shmmax"}
     ipc |= {"kernel.shmmni", "kernel.shm_rmid_forced"}
-    if name in ipc or name.startswith(("net.", "fs.mqueue.")):
+    if ".." not in name and (name in ipc or name.startswith(("net.", "fs.mqueue."))):
         return text
     raise ValueError(f"sysctl '{text}' is not allowed: it does not belong to a namespace of the container")
 
