@@ -58,7 +58,7 @@ async def _do(session: Session) -> int:
         await session.print(help.of_verb(verb, session.width()))
         return 0
     except UsageError as problem:
-        return await _misused(session, verb, str(problem))
+        return await _misused(session, verb, problem)
     except EngineError as problem:
         await session.complain(f"cutaway: {await explain(session.engine, problem)}")
         return problem.exit_code if verb.failure_code == USAGE_CODE else verb.failure_code
@@ -106,8 +106,8 @@ async def _help(session: Session, words: list[str]) -> int:
     return 0
 
 
-async def _misused(session: Session, verb: Verb, complaint: str) -> int:
+async def _misused(session: Session, verb: Verb, problem: UsageError) -> int:
     await session.complain(
-        f"{complaint}\n\n{help.usage_line(verb)}\n\nRun 'cutaway {verb.name} --help' for more information"
+        f"{problem}\n\n{help.usage_line(verb)}\n\nRun 'cutaway {verb.name} --help' for more information"
     )
-    return USAGE_CODE
+    return problem.exit_code

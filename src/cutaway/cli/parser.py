@@ -14,6 +14,14 @@ if TYPE_CHECKING:
 class UsageError(Exception):
     """What was typed is not how the verb is used."""
 
+    exit_code = 125
+
+
+class WrongNumber(UsageError):
+    """Too few arguments, or too many; Docker has another exit code for it."""
+
+    exit_code = 1
+
 
 class HelpWanted(Exception):
     """`--help` was among the options."""

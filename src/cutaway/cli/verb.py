@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from cutaway.cli.parser import UsageError
+from cutaway.cli.parser import WrongNumber
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -36,16 +36,16 @@ class Verb(NamedTuple):
         return self.paths[0]
 
     def check_arguments(self, count: int) -> None:
-        """Raises `UsageError` for too few or too many, in Docker's words."""
+        """Raises `WrongNumber` for too few or too many, in Docker's words."""
         least, most = self.arguments
         if least <= count <= most:
             return
         wanted = f"exactly {least}" if least == most else f"at least {least}" if count < least else f"at most {most}"
         name = f"'cutaway {self.name}'"
         if most == 0:
-            raise UsageError(f"{name} accepts no arguments")
+            raise WrongNumber(f"{name} accepts no arguments")
         number = least if count < least else most
-        raise UsageError(f"{name} requires {wanted} argument{'s' if number != 1 else ''}")
+        raise WrongNumber(f"{name} requires {wanted} argument{'s' if number != 1 else ''}")
 
 
 def verb(

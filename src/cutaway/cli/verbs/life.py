@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from cutaway.cli import foreground
+from cutaway.cli.explanation import explain
 from cutaway.cli.verb import UNLIMITED, verb
 from cutaway.engine.errors import EngineError, NotFound
 from cutaway.engine.options import values
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from cutaway.cli.parser import Parsed
     from cutaway.cli.session import Session
     from cutaway.cli.verb import Verb
+    from cutaway.engine.interface import Exit
 
 USAGE = "CONTAINER [CONTAINER...]"
 SEVERAL = (1, UNLIMITED)
@@ -158,11 +160,23 @@ unpause = _for_each(
     completes="container",
 )
 async def wait(session: Session, parsed: Parsed) -> int:
-    async def exit_code(name: str) -> None:
-        exit = await session.engine.wait(name)
-        await session.print(str(exit.code))
+    exits = [asyncio.ensure_future(session.engine.wait(name)) for name in parsed.arguments]
+    try:
+        return await session.while_here(_print_exit_codes(session, exits))
+    finally:
+        foreground.abandon(*exits)
 
-    return await session.while_here(session.for_each(parsed.arguments, exit_code, report=False))
+
+async def _print_exit_codes(session: Session, exits: list[asyncio.Future[Exit]]) -> int:
+    """Each as soon as it is known, in the order in which the containers were named."""
+    failures = 0
+    for exit in exits:
+        try:
+            await session.print(str((await exit).code))
+        except EngineError as problem:
+            await session.complain(f"cutaway: {await explain(session.engine, problem)}")
+            failures += 1
+    return int(failures > 0)
 
 
 @verb(

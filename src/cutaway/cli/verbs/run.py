@@ -7,7 +7,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from cutaway.cli import foreground
-from cutaway.cli.parser import UsageError
+from cutaway.cli.parser import WrongNumber
 from cutaway.cli.verb import verb
 from cutaway.engine.errors import InvalidArgument
 from cutaway.engine.options import CREATE, RUN, create_request
@@ -74,7 +74,7 @@ async def _request(session: Session, parsed: Parsed) -> CreateRequest:
     elif arguments:
         image, command = arguments[0], arguments[1:]
     else:
-        raise UsageError("an image is needed, or a directory (--rootfs)")
+        raise WrongNumber("an image is needed, or a directory (--rootfs)")
     if _reads_files(options):  # which may be pipes that someone is still to write to
         return await asyncio.to_thread(create_request, options, image, command, session.caller)
     return create_request(options, image, command, session.caller)
