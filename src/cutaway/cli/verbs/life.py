@@ -13,7 +13,7 @@ from cutaway.engine.options import values
 from cutaway.engine.options.option import BOOL, INT, STRING, Kind, Option
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Sequence
 
     from cutaway.cli.parser import Parsed
     from cutaway.cli.session import Session
@@ -167,7 +167,7 @@ async def wait(session: Session, parsed: Parsed) -> int:
         foreground.abandon(*exits)
 
 
-async def _print_exit_codes(session: Session, exits: list[asyncio.Future[Exit]]) -> int:
+async def _print_exit_codes(session: Session, exits: Sequence[asyncio.Future[Exit]]) -> int:
     """Each as soon as it is known, in the order in which the containers were named."""
     failures = 0
     for exit in exits:
