@@ -35,6 +35,7 @@ Result = TypeVar("Result")
 
 _PIECE = 1 << 16  # bytes: what a pipe holds
 _MOST_LINKS = 40  # MAXSYMLINKS of the kernel
+_EVERY_CONTAINERS = {"/dev", "/proc", "/sys", "/etc/hostname", "/etc/hosts", "/etc/resolv.conf"}
 _CHANGES: dict[str, int] = {"C": 0, "A": 1, "D": 2}
 
 
@@ -83,7 +84,7 @@ class Archives:
             raise InvalidArgument(f"container {container.name} has no layer of its own to compare with an image")
         with explained():
             found = await self._images.changes(container.seen.GraphDriver.Data["UpperDir"], container.record.lower_dirs)
-        return [Change(Path=path, Kind=_CHANGES[kind]) for kind, path in found]  # type: ignore[arg-type]
+        return [Change(Path=path, Kind=_CHANGES[kind]) for kind, path in _without_ours(found)]  # type: ignore[arg-type]
 
     async def measured(self, container: Container) -> Seen:
         """The container as `inspect` shows it, with the size of its own layer, and with that of the image's added."""
@@ -119,6 +120,13 @@ class Archives:
             return await beside(assembled_work, own_mounts=True)
         finally:
             await self._volumes.let_go(container)
+
+
+def _without_ours(changes: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Without the places that every container is given to mount on; and /etc, where nothing else in it is changed."""
+    others = [(kind, path) for kind, path in changes if kind != "A" or path not in _EVERY_CONTAINERS]
+    etc_is_changed = any(path.startswith("/etc/") for _, path in others)
+    return [(kind, path) for kind, path in others if path != "/etc" or etc_is_changed]
 
 
 def path_stat(root: int, path: str) -> PathStat:
