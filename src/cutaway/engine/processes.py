@@ -36,10 +36,10 @@ class Process:
         except ProcessLookupError:
             return 0
 
-    def signal(self, number: int) -> None:
-        """Sends a signal; nothing where it has ended."""
+    def signal(self, number: int, *, group: bool = False) -> None:
+        """Sends a signal to it, or to its process group; nothing where it has ended."""
         try:
-            pidfds.send_signal(self.pidfd, number)
+            pidfds.send_signal(self.pidfd, number, group=group)
         except ProcessLookupError:
             pass
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import struct
@@ -9,6 +10,7 @@ import struct
 from cutaway.kernel.syscalls import call
 
 _INFO = struct.Struct("QQ11Ii")  # struct pidfd_info, first version
+_PROCESS_GROUP = 1 << 2  # PIDFD_SIGNAL_PROCESS_GROUP
 _PIDFD_INFO_EXIT = 1 << 3
 _PIDFD_GET_INFO = 3 << 30 | _INFO.size << 16 | 0xFF << 8 | 11
 
@@ -18,9 +20,17 @@ def pidfd_open(pid: int) -> int:
     return os.pidfd_open(pid)
 
 
-def send_signal(pidfd: int, signal: int) -> None:
-    """Signals the process; raises `ProcessLookupError` where it has ended. `pidfd_send_signal(2)`"""
-    call("pidfd_send_signal", pidfd, signal, None, 0, subject=str(signal))
+def send_signal(pidfd: int, signal: int, *, group: bool = False) -> None:
+    """Signals the process, or all of its process group; raises `ProcessLookupError` where it has ended.
+
+    Of a group before Linux 6.9 the process alone. `pidfd_send_signal(2)`
+    """
+    try:
+        call("pidfd_send_signal", pidfd, signal, None, _PROCESS_GROUP if group else 0, subject=str(signal))
+    except OSError as error:
+        if not group or error.errno != errno.EINVAL:
+            raise
+        call("pidfd_send_signal", pidfd, signal, None, 0, subject=str(signal))
 
 
 def duplicate(pidfd: int, descriptor: int) -> int:
