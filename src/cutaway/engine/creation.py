@@ -40,7 +40,7 @@ def new_container(
     if image:
         _complete(config, image.config.run)
     command = [*(config.Entrypoint or ()), *(config.Cmd or ())]
-    if not command:
+    if not command and not host.Init:
         raise InvalidArgument("No command specified: name one after the image, which has none of its own")
     if config.StopSignal:  # now perhaps the image's
         signal_number(config.StopSignal)
@@ -48,7 +48,7 @@ def new_container(
     seen = Seen(
         Id=container_id,
         Created=now(),
-        Path=command[0],
+        Path=command[0] if command else "",
         Args=command[1:],
         Image=image.id if image else "",
         Name=f"/{_name(request.name, containers)}",

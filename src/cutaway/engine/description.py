@@ -106,7 +106,7 @@ def _process(container: Container, identity: Identity) -> dict[str, Any]:
     process: dict[str, Any] = {
         "terminal": config.Tty,
         "user": {"uid": identity.uid, "gid": identity.gid, "additionalGids": identity.additional_gids},
-        "args": [container.Path, *container.Args],
+        "args": [container.Path, *container.Args] if container.Path else [],
         "env": environment(container, identity.home, terminal=config.Tty),
         "cwd": config.WorkingDir or "/",
         "capabilities": process_capabilities(host, identity.uid),

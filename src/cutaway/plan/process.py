@@ -44,6 +44,8 @@ _CLOSE_RANGE_CLOEXEC = 4
 _HIGHEST_DESCRIPTOR = 0x7FFFFFFF
 _FIFO = 0o010000
 _LongestPath = ctypes.c_char * 4096
+_HARMLESS = frozenset({_signal.SIGCHLD, _signal.SIGCONT, _signal.SIGURG, _signal.SIGWINCH})
+"""What programs ignore unless they say otherwise (`signal(7)`)."""
 _FILE_TYPE = 0o170000
 
 
@@ -464,6 +466,29 @@ class BecomeInit(Operation):
         )
 
 
+class Idle(Operation):
+    """`--init` without a program: the process stays as PID 1, beside which others are executed. It reaps every process
+    that ends, and ends at the first signal that ends programs, with 128 and its number as exit code.
+
+    As with `BecomeInit`, it can be neither traced nor looked into, and holds no descriptor.
+    """
+
+    manual = "pid_namespaces(7)"
+
+    def apply(self, context: Context) -> None:  # noqa: ARG002
+        prctl.set_dumpable(False)
+        _signal.pthread_sigmask(_signal.SIG_BLOCK, _signal.valid_signals())
+        call("close_range", 0, _HIGHEST_DESCRIPTOR, 0, subject="all")
+        _show_as(b"init")
+        os._exit(_idle())
+
+    def shell(self) -> str:
+        return 'exec setpriv "$@" tini -- sleep infinity'
+
+    def why(self) -> str:
+        return "PID 1 only waits, and reaps what ends: the container is there for what is executed in it."
+
+
 def _lead_foreground() -> None:
     """^C goes to the program and its children, and not to PID 1 as well, which would pass it on a second time."""
     os.setpgid(0, 0)
@@ -491,6 +516,12 @@ def _serve(program: int) -> int:
         exit_code = _reap(program)
         if exit_code is not None:
             return exit_code
+
+
+def _idle() -> int:
+    while (signal := _signal.sigwait(_signal.valid_signals())) in _HARMLESS:
+        _reap(0)
+    return 128 + signal
 
 
 def _pass_on(signal: int, program: int) -> None:

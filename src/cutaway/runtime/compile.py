@@ -24,6 +24,7 @@ from cutaway.plan.process import (
     CloseDescriptors,
     DropCapabilities,
     Exec,
+    Idle,
     LoadSeccomp,
     NewKeyring,
     NewSession,
@@ -203,6 +204,9 @@ def _process(process: dict[str, Any], given: Given, *, first: bool = True) -> It
         yield SetNoNewPrivileges()
         if given.seccomp:
             yield given.seccomp
+    if given.init and not process["args"]:
+        yield Idle()
+        return
     if given.init:
         yield BecomeInit()
     yield CloseDescriptors()
