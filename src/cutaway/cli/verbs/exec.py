@@ -11,8 +11,8 @@ from cutaway.cli.verbs.life import DETACH_KEYS
 from cutaway.engine.errors import NotStarted
 from cutaway.engine.interface import Stdio
 from cutaway.engine.model import ExecConfig
-from cutaway.engine.options import values
-from cutaway.engine.options.option import BOOL, LIST, STRING, Option, list_of
+from cutaway.engine.options import EXEC
+from cutaway.engine.options.option import BOOL, Option
 from cutaway.engine.options.request import environment
 
 if TYPE_CHECKING:
@@ -26,15 +26,11 @@ if TYPE_CHECKING:
     usage="[OPTIONS] CONTAINER COMMAND [ARG...]",
     summary="Run a command in a running container",
     options=[
+        *EXEC,
         Option("detach", BOOL, "Run it in the background", short="d"),
         DETACH_KEYS,
-        Option("env", list_of(values.variable), "Environment variable: NAME=VALUE", short="e", completes="variable"),
-        Option("env-file", LIST, "File of environment variables, one per line", completes="file"),
         Option("interactive", BOOL, "Keep standard input open", short="i"),
-        Option("privileged", BOOL, "With all capabilities"),
         Option("tty", BOOL, "Give it a terminal", short="t"),
-        Option("user", STRING, "User and group, by name or number: USER[:GROUP]", short="u"),
-        Option("workdir", STRING, "Working directory", short="w"),
     ],
     arguments=(2, UNLIMITED),
     completes="running",

@@ -1,4 +1,4 @@
-"""The options of `create` and `run`, each once: for the parser, for help and completion, and for Python's keywords."""
+"""The options of `create`, `run`, `exec`, each once: for the parser, help, completion, and Python's keywords."""
 
 from __future__ import annotations
 
@@ -43,6 +43,17 @@ RESOURCES = [
 ]
 """What `update` can change too."""
 
+_ENV = Option(
+    "env",
+    list_of(values.variable),
+    "Environment variable: NAME=VALUE, or NAME with the caller's value",
+    short="e",
+    completes="variable",
+)
+_ENV_FILE = Option("env-file", LIST, "File of environment variables, one per line", completes="file")
+_USER = Option("user", STRING, "User and group, by name or number: USER[:GROUP]", short="u")
+_WORKDIR = Option("workdir", STRING, "Working directory", short="w")
+
 CREATE = sorted(
     [
         *RESOURCES,
@@ -61,14 +72,8 @@ CREATE = sorted(
         Option("dns-search", LIST, "Domain in which short names are looked up"),
         Option("domainname", STRING, "NIS domain name"),
         Option("entrypoint", STRING, "Program to run in the place of the image's entry point"),
-        Option(
-            "env",
-            list_of(values.variable),
-            "Environment variable: NAME=VALUE, or NAME with the caller's value",
-            short="e",
-            completes="variable",
-        ),
-        Option("env-file", LIST, "File of environment variables, one per line", completes="file"),
+        _ENV,
+        _ENV_FILE,
         Option("expose", LIST, "Port or range of ports that it listens on: 80, 3000-3010/udp"),
         Option("group-add", LIST, "Additional group of the user"),
         Option("hostname", STRING, "Host name", short="h"),
@@ -83,7 +88,12 @@ CREATE = sorted(
         ),
         Option("label", list_of(values.label), "Label: KEY=VALUE", short="l"),
         Option("label-file", LIST, "File of labels, one per line", completes="file"),
-        Option("log-driver", STRING, "Where output is kept: local (the default), json-file, none", completes="local|json-file|none"),
+        Option(
+            "log-driver",
+            STRING,
+            "Where output is kept: local (the default), json-file, none",
+            completes="local|json-file|none",
+        ),
         Option(
             "log-opt",
             PAIRS._replace(metavar="list"),
@@ -126,7 +136,7 @@ CREATE = sorted(
         Option("tmpfs", LIST, "Mount a tmpfs: PATH[:OPTIONS]"),
         Option("tty", BOOL, "Give it a terminal", short="t"),
         Option("ulimit", list_of(values.ulimit, "ulimit"), "Resource limit of its processes: NAME=SOFT[:HARD]"),
-        Option("user", STRING, "User and group, by name or number: USER[:GROUP]", short="u"),
+        _USER,
         Option("uts", STRING, "UTS namespace: host", completes="host"),
         Option(
             "volume",
@@ -135,10 +145,19 @@ CREATE = sorted(
             short="v",
             completes="volume",
         ),
-        Option("workdir", STRING, "Working directory", short="w"),
+        _WORKDIR,
     ],
     key=lambda option: option.name,
 )
+
+EXEC = [
+    _ENV,
+    _ENV_FILE,
+    Option("privileged", BOOL, "With all capabilities"),
+    _USER,
+    _WORKDIR,
+]
+"""Of a further process in a container."""
 
 RUN = sorted(
     [
