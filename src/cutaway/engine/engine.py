@@ -94,9 +94,10 @@ class LocalEngine:
 
     # Containers
 
-    async def create(self, request: model.CreateRequest) -> model.Created:
+    async def create(self, request: model.CreateRequest, *, owned: bool = False) -> model.Created:
         image = None if request.host_config.Rootfs else self._catalogue.resolve(request.config.Image)
         container = new_container(request, image, self.places, self._all, self._networks)
+        container.record.owned = owned
         make_directories(container, self.places)
         try:
             await self._volumes.prepare(container)
@@ -162,10 +163,13 @@ class LocalEngine:
     async def exec_wait(self, exec_id: str) -> int:
         return await self._executions.wait(exec_id)
 
-    async def exec_kill(self, exec_id: str, signal: str) -> None:
+    async def exec_kill(self, exec_id: str, signal: str, *, group: bool = False) -> None:
         process = self._executions.find(exec_id).process
         if process:
-            process.signal(signal_number(signal))
+            process.signal(signal_number(signal), group=group)
+
+    async def oom_kills(self, name: str) -> int:
+        return self._outfitter.cgroup(self._all.find(name)).oom_kills()
 
     async def exec_inspect(self, exec_id: str) -> model.Exec:
         return self._executions.find(exec_id).seen
@@ -213,8 +217,11 @@ class LocalEngine:
     async def archive_out(self, name: str, path: str, descriptor: int, called: str = "") -> None:
         await self._archives.pack(self._all.find(name), path, descriptor, called)
 
-    async def archive_in(self, name: str, path: str, descriptor: int, *, keep_ids: bool = False) -> None:
-        await self._archives.unpack(self._all.find(name), path, descriptor, keep_ids=keep_ids)
+    async def archive_in(
+        self, name: str, path: str, descriptor: int, *, keep_ids: bool = False, past_read_only: bool = False
+    ) -> None:
+        container = self._all.find(name)
+        await self._archives.unpack(container, path, descriptor, keep_ids=keep_ids, past_read_only=past_read_only)
 
     # Images
 
@@ -305,6 +312,8 @@ class LocalEngine:
         )
 
     async def shutdown(self, *, stop_containers: bool = False) -> None:
+        owned = [container for container in self._all if container.record.owned]
+        await asyncio.gather(*(self._lifecycle.remove(each, force=True, volumes=True) for each in owned))
         if stop_containers:
             running = [container for container in self._all if container.process]
             await asyncio.gather(*(self._lifecycle.stop(container, None, None) for container in running))
