@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import select
 import stat
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 from msgspec.structs import replace
@@ -19,7 +19,7 @@ from cutaway.engine.containers import moment
 from cutaway.engine.errors import EngineError, InvalidArgument, NotFound
 from cutaway.engine.images import explained
 from cutaway.engine.model import Change, PathStat
-from cutaway.engine.roots import assembled, open_running, tree_size
+from cutaway.engine.roots import assembled, open_running, tree_size, writable
 from cutaway.image import archive
 from cutaway.kernel.openat2 import open_in_root
 
@@ -66,12 +66,17 @@ class Archives:
 
         await self._inside(container, work)
 
-    async def unpack(self, container: Container, path: str, descriptor: int, *, keep_ids: bool) -> None:
-        """Makes the files of a tar archive in the directory `path`, for the container's root unless `keep_ids`."""
+    async def unpack(
+        self, container: Container, path: str, descriptor: int, *, keep_ids: bool, past_read_only: bool
+    ) -> None:
+        """Makes the files of a tar archive in the directory `path`, for the container's root unless `keep_ids`; where
+        `past_read_only`, also on a root file system that is read-only to the container itself."""
 
         def work(root: int, abandoned: int) -> None:
             pieces = _read(descriptor, abandoned)
-            with _explained(container, path):
+            with _explained(container, path), ExitStack() as stack:
+                if past_read_only:
+                    root = stack.enter_context(writable(container, root, path))
                 archive.unpack(root, path, pieces, None if keep_ids else (0, 0), keep_kind=True)
                 for _ in pieces:
                     pass  # what follows the archive's end, so that who writes it is not broken off

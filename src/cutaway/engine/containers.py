@@ -29,7 +29,8 @@ class Record(Struct, kw_only=True):
     `endpoints`: what was asked for on each network, by its name; `start_time`: of the first process, in clock ticks
     since the host's boot; `stopped`: it was stopped by a person, so not to be restarted; `own_log`: its output goes to
     its log, not to a caller's descriptors; `lower_dirs`: of its image, the top one first; `mounts`: what is to be
-    mounted, volumes by their names, in the order of `seen.Mounts`; `anonymous`: names of the volumes made for it alone.
+    mounted, volumes by their names, in the order of `seen.Mounts`; `anonymous`: names of the volumes made for it alone;
+    `owned`: it does not outlive who created it, nor the engine that did.
     """
 
     seen: model.Container
@@ -40,6 +41,7 @@ class Record(Struct, kw_only=True):
     lower_dirs: list[str] = field(default_factory=list)
     mounts: list[model.Mount] = field(default_factory=list)
     anonymous: list[str] = field(default_factory=list)
+    owned: bool = False
 
 
 class RestartDelay:

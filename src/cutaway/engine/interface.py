@@ -38,10 +38,13 @@ class Streams(NamedTuple):
 
 
 class Exit(NamedTuple):
-    """How a container ended. `error` is why it could not be started, where that is so."""
+    """How a container ended. `error` is why it could not be started, where that is so; `oom_killed`: the kernel killed
+    a process of it at its memory limit; `duration`: seconds that it ran."""
 
     code: int
     error: str = ""
+    oom_killed: bool = False
+    duration: float = 0.0
 
 
 class LogLine(NamedTuple):
@@ -73,7 +76,8 @@ class Usage(NamedTuple):
 class Engine(Protocol):
     # Containers
 
-    async def create(self, request: model.CreateRequest) -> model.Created: ...
+    async def create(self, request: model.CreateRequest, *, owned: bool = False) -> model.Created:
+        """`owned`: it does not outlive who created it, nor this engine: the next one removes it."""
 
     async def start(self, name: str, stdio: Stdio | None = None) -> None:
         """Returns once the program runs. With `stdio` its output goes there and not to the log.
@@ -140,10 +144,13 @@ class Engine(Protocol):
         """Writes a tar archive of a path in the container to a descriptor; in it the path is named as `called`, or by
         its own last component."""
 
-    async def archive_in(self, name: str, path: str, descriptor: int, *, keep_ids: bool = False) -> None:
+    async def archive_in(
+        self, name: str, path: str, descriptor: int, *, keep_ids: bool = False, past_read_only: bool = False
+    ) -> None:
         """Unpacks a tar archive, in any compression, read from a descriptor, in a directory of the container.
 
-        `keep_ids`: with the archive's owners; else the files belong to the container's root.
+        `keep_ids`: with the archive's owners; else the files belong to the container's root. `past_read_only`: also on
+        a root file system that is read-only to the container itself.
         """
 
     # Processes in containers
@@ -157,7 +164,11 @@ class Engine(Protocol):
     async def exec_wait(self, exec_id: str) -> int:
         """Its exit code."""
 
-    async def exec_kill(self, exec_id: str, signal: str) -> None: ...
+    async def exec_kill(self, exec_id: str, signal: str, *, group: bool = False) -> None:
+        """Signals its process, or with `group` all of its process group, where the kernel can (since 6.9)."""
+
+    async def oom_kills(self, name: str) -> int:
+        """How many processes of a running container the kernel has killed at its memory limit."""
 
     async def exec_inspect(self, exec_id: str) -> model.Exec: ...
 

@@ -9,9 +9,10 @@ import signal
 from typing import TYPE_CHECKING, Any
 
 from cutaway.engine import streams
-from cutaway.engine.containers import moment
+from cutaway.engine.containers import moment, seconds_between
 from cutaway.engine.errors import Conflict, EngineError, NotStarted
 from cutaway.engine.interface import Exit
+from cutaway.engine.model import NEVER
 from cutaway.engine.processes import Ended, Process
 from cutaway.engine.restarts import delay, is_to_restart
 from cutaway.engine.signals import exit_code, signal_number
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from cutaway.engine.database import Table
     from cutaway.engine.interface import Stdio, Streams
     from cutaway.engine.janitor import Janitor
+    from cutaway.engine.model import State
     from cutaway.engine.outfit import Outfitter
     from cutaway.engine.places import Places
     from cutaway.engine.spawners import SpawnerLink
@@ -139,14 +141,13 @@ class Lifecycle:
             self._forget(container)  # nobody need wait for what is left to do: no other can meet with it
         await self._let_go(container)
         await self._clean(container)
-        exit = Exit(state.ExitCode)
         if container.seen.HostConfig.AutoRemove:
             await self._remove(container, volumes=True)
         elif is_to_restart(container):
             container.seen.RestartCount += 1
             self.restart_later(container)
         self._containers.save(container)
-        container.settle("next-exit", exit)
+        container.settle("next-exit", _exit(state))
 
     async def _let_go(self, container: Container) -> None:
         process, container.process = container.process, None
@@ -238,7 +239,7 @@ class Lifecycle:
     async def wait(self, container: Container, condition: str) -> Exit:
         """Waits for a container to be not running, to exit the next time, or to be removed."""
         if condition == "not-running" and not container.state.Running and not container.state.Restarting:
-            return Exit(container.state.ExitCode, container.state.Error)
+            return _exit(container.state)
         event = "removed" if condition == "removed" else "next-exit"
         future: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
         container.waiting[event].append(future)
@@ -331,9 +332,13 @@ class Lifecycle:
             attachment.abandon()
             future.cancel()
         container.attaching = []
-        exit = Exit(container.state.ExitCode, container.state.Error)
-        container.settle("removed", exit)
-        container.settle("next-exit", exit)
+        for event in ("removed", "next-exit"):
+            container.settle(event, _exit(container.state))
+
+
+def _exit(state: State) -> Exit:
+    ran = 0.0 if state.FinishedAt == NEVER else seconds_between(state.StartedAt, state.FinishedAt)
+    return Exit(state.ExitCode, state.Error, state.OOMKilled, ran)
 
 
 def _shares_nothing(container: Container) -> bool:

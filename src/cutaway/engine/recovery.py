@@ -52,6 +52,7 @@ class Recovery:
         for key in children:
             self._link.forget(key)
         await self._finish_the_unfinished()
+        await self._remove_owned()
         await self._sweep()
         for container in self._containers:
             if not container.process and is_to_start_with_engine(container):
@@ -99,6 +100,12 @@ class Recovery:
             if not is_of_networks(container_id) and (container is None or not container.process):
                 await self._janitor.undo(container_id, load(operations))
                 self._unfinished.delete(container_id)
+
+    async def _remove_owned(self) -> None:
+        """Those whose owners were connected to the engine before this one."""
+        for container in self._containers:
+            if container.record.owned:
+                await self._lifecycle.remove(container, force=True, volumes=True)
 
     async def _sweep(self) -> None:
         """Directories of containers that are known no more."""

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from cutaway.engine.errors import Conflict
+from cutaway.kernel.openat2 import open_in_root
 from cutaway.kernel.pidfd import send_signal
 from cutaway.plan.mounts import BindMount, MakeReadonly, MountOverlay, MountVolume
 from cutaway.plan.operation import Context
@@ -44,6 +45,23 @@ def open_running(container: Container) -> int:
         if root >= 0:
             os.close(root)
         raise Conflict(f"container {container.name} ended while its files were looked for; try again") from None
+
+
+@contextmanager
+def writable(container: Container, root: int, path: str) -> Iterator[int]:
+    """A descriptor of the container's root to write through to the directory `path`: `root`, or, where `path` is on a
+    root file system that is read-only inside, the same one as it is on the host. Raises `OSError`."""
+    outside = os.open(container.seen.GraphDriver.Data["MergedDir"], os.O_PATH | os.O_DIRECTORY)
+    try:
+        directory = open_in_root(root, path, os.O_PATH | os.O_DIRECTORY)
+        try:
+            is_read_only = os.fstatvfs(directory).f_flag & os.ST_RDONLY
+            on_root = os.fstat(directory).st_dev == os.fstat(outside).st_dev
+        finally:
+            os.close(directory)
+        yield outside if is_read_only and on_root else root
+    finally:
+        os.close(outside)
 
 
 @contextmanager
