@@ -72,7 +72,7 @@ def _running_engine() -> Iterator[Engine]:
             _directories.remove(engine.root)
             _directories.remove(engine.runtime_dir)
             engine.stop()
-        _assert_none("left behind by the engine", watch.left_behind())
+    _assert_none("left behind by the engine", watch.left_behind())
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from pathlib import Path
 
 from cutaway.kernel.syscalls import call
 
@@ -36,6 +37,8 @@ class Host:
         call("unshare", CLONE_NEWNS | CLONE_NEWNET)
         _run("mount", "--make-rprivate", "/")
         _run("mount", "--make-rshared", "/")  # as systemd has it: what a container's namespace forgets to cut, shows
+        for mount_point in _mount_points("overlay", "nsfs"):  # others' containers, which could not go while we see them
+            subprocess.run(["umount", "--lazy", mount_point], stderr=subprocess.DEVNULL)
         os.makedirs("/run/netns", exist_ok=True)
         _run("mount", "-t", "tmpfs", "netns", "/run/netns")
         _run("ip", "link", "set", "lo", "up")
@@ -47,6 +50,11 @@ class Host:
         _run("ip", "-n", "outside", "address", "add", f"{OUTSIDE_ADDRESS}/24", "dev", "eth0")
         _run("ip", "-n", "outside", "link", "set", "eth0", "up")
         _run("ip", "-n", "outside", "link", "set", "lo", "up")
+
+
+def _mount_points(*kinds: str) -> list[str]:
+    mounts = [line.split() for line in Path("/proc/self/mounts").read_text().splitlines()]
+    return [mount_point for _, mount_point, kind, *_ in mounts if kind in kinds and mount_point != "/"]
 
 
 def _run(*command: str) -> None:

@@ -24,7 +24,8 @@ from typing import Any
 PATIENCE = 5.0
 SESSION_MARK = f"CUTAWAY_TEST_SESSION={os.getpid()}"
 """In the environment of every process a test starts, directly or not; the engine keeps variables of this prefix."""
-OF_THE_HOST = ("mount", "link", "network namespace", "nftables")
+OF_THE_HOST = re.compile(r"mount|link|nftables")
+OF_AN_ENGINE = re.compile(r'link (ct|cutaway)|.*("cutaway|/cutaway-|/run/netns/)')
 FOREIGN_CGROUPS = re.compile(r"docker|libpod|machine\.slice|cutaway(-[0-9a-f]{6})?$")
 """Of Docker, podman, and engines of ours that the session does not know: they come and go as they like."""
 
@@ -48,8 +49,9 @@ class Watch:
         return sorted(new.elements())
 
     def taken_away(self) -> list[str]:
-        """One line for each mount, link, network namespace or rule that is gone."""
-        return sorted(thing for thing in (self._before - self._look()).elements() if thing.startswith(OF_THE_HOST))
+        """One line for each mount, link or rule that is gone and was no engine's of ours."""
+        gone = (self._before - self._look()).elements()
+        return sorted(thing for thing in gone if OF_THE_HOST.match(thing) and not OF_AN_ENGINE.match(thing))
 
     def _look(self) -> Counter[str]:
         everywhere = Counter(thing for things in LISTS for thing in things())
@@ -127,9 +129,12 @@ def _descriptors() -> Iterator[str]:
 def _files(directories: Iterable[Path]) -> Iterator[str]:
     for top in directories:
         for directory, children, names in os.walk(top):
-            if len(Path(directory).relative_to(top).parts) > 2:  # deeper down are the files of images and containers
+            depth = len(Path(directory).relative_to(top).parts)
+            if depth > 0:  # the topmost directories are made when they are first needed, and stay
+                names += children
+            if depth == 2:  # deeper down are the files of images and containers
                 children.clear()
-            yield from (f"file {directory}/{name}" for name in names + children)
+            yield from (f"file {directory}/{name}" for name in names)
 
 
 def _names(directory: str) -> list[str]:

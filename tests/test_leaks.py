@@ -39,7 +39,7 @@ CGROUP = f"{leaks.cgroup_hierarchies()[0]}/cutaway-leak-{os.getpid()}"
         ("ip netns add leak", "ip netns delete leak", "network namespace /run/netns/leak"),
         ("nft add table inet leak", "nft delete table inet leak", '"name": "leak"'),
         (f"mkdir {CGROUP}", f"rmdir {CGROUP}", f"cgroup {CGROUP}"),
-        ("mkdir {}/state", "rmdir {}/state", "file {}/state"),
+        ("touch {}/state", "rm {}/state", "file {}/state"),
     ],
 )
 def test_names_what_is_left(make: str, unmake: str, named: str, tmp_path: Path) -> None:
