@@ -7,6 +7,7 @@ descriptors, its signals and its terminal.
 
 from __future__ import annotations
 
+import errno
 import posix
 import sys
 
@@ -44,10 +45,13 @@ _NOT_PROXIED = frozenset(
 )
 
 
+class OutputFailed(OSError):
+    """Standard output or standard error takes nothing any more."""
+
+
 def main() -> int:
     """Runs one command line and returns its exit code."""
-    for signal in (_signal.SIGINT, _signal.SIGPIPE):  # dies of them at once, as other programs do
-        _signal.signal(signal, _signal.SIG_DFL)
+    _signal.signal(_signal.SIGINT, _signal.SIG_DFL)  # dies of it at once, as other programs do
     standard = _standard_descriptors()
     directory, verb = dial.runtime_dir(posix.environ), sys.argv[1:3]
     try:
@@ -61,6 +65,8 @@ def main() -> int:
         return code
     except (dial.Unreachable, wire.ProtocolError) as problem:
         return _failed(str(problem))
+    except OutputFailed as problem:
+        return _without_output(problem)
     except OSError as problem:
         return _failed(f"lost the engine: {problem.strerror}")
 
@@ -68,6 +74,14 @@ def main() -> int:
 def _failed(reason: str, code: int = ENGINE_FAILED) -> int:
     posix.write(2, b"cutaway: " + _bytes(reason) + b"\n")
     return code
+
+
+def _without_output(problem: OutputFailed) -> int:
+    """Where nobody reads it any more, the end that other programs come to: of SIGPIPE, which Python ignores."""
+    if problem.errno == errno.EPIPE:
+        _signal.signal(_signal.SIGPIPE, _signal.SIG_DFL)
+        posix.kill(posix.getpid(), _signal.SIGPIPE)
+    return _failed(f"cannot write output: {problem.strerror}")
 
 
 def _command() -> bytes:
@@ -139,13 +153,15 @@ def show(kind: bytes, body: bytes) -> int | None:
 
 
 def write_all(descriptor: int, part: bytes) -> None:
-    """Writes all of it, also where someone has made the descriptor non-blocking."""
+    """Writes all of it, also where someone has made the descriptor non-blocking. Raises `OutputFailed`."""
     view = memoryview(part)
     while view:
         try:
             view = view[posix.write(descriptor, view) :]
         except BlockingIOError:
             _wait_for_room(descriptor)
+        except OSError as problem:
+            raise OutputFailed(problem.errno, problem.strerror) from None
 
 
 def _wait_for_room(descriptor: int) -> None:
