@@ -35,7 +35,7 @@ from cutaway.engine.system import info, version
 from cutaway.engine.usage import pids, usage
 from cutaway.engine.volumes import Volumes
 from cutaway.image.images import Images
-from cutaway.kernel.cgroups import host_layout
+from cutaway.kernel.cgroups import Cgroup, host_layout
 from cutaway.kernel.pty import set_window_size
 from cutaway.network.watch import RulesetWatch
 from cutaway.plan.operation import Context
@@ -325,6 +325,7 @@ class LocalEngine:
         else:
             self._link.stop()
             self._networks.take_down_all()
+            Cgroup(self.places.cgroup_parent).remove_unused()
 
     def is_needed(self) -> bool:
         """Whether there is anything to look after: a container that runs or is to be restarted."""
