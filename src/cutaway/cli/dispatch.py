@@ -16,6 +16,7 @@ from cutaway.client import wire
 from cutaway.engine.connection import Disconnected, decode_command
 from cutaway.engine.errors import EngineError
 from cutaway.engine.options.option import suggestion
+from cutaway.engine.requests import converse
 
 if TYPE_CHECKING:
     from cutaway.cli.verb import Verb
@@ -27,11 +28,14 @@ USAGE_CODE, MISTAKE_CODE = 125, 1
 
 
 async def carry_out(engine: Engine, connection: Connection) -> None:
-    """Answers one connection with a command line. Raises `Disconnected` where the caller leaves before the end."""
+    """Answers one connection: a command line, or the requests of a program. Raises `Disconnected` where the caller
+    leaves before the end."""
     try:
         frame = await connection.receive()
         if frame is None:
             return None
+        if frame.kind == wire.REQUEST:
+            return await converse(engine, connection, frame)
         command = decode_command(frame)
     except wire.ProtocolError as problem:
         await connection.err(f"cutaway: {problem}\n".encode())

@@ -221,7 +221,7 @@ class Container:
             "container": self.id,
             "command": _words(command),
             "options": options,
-            **_surroundings(options),
+            "surroundings": _surroundings(options),
             "timeout": timeout,
         }
 
@@ -321,7 +321,8 @@ async def _captured(
 
 
 def _creation(image: str, command: Sequence[str], options: RunOptions | CreateOptions) -> dict[str, Any]:
-    return {"image": image, "command": _words(command), "options": options, **_surroundings(options)}
+    surroundings = _surroundings(options)
+    return {"image": image, "command": _words(command), "options": options, "surroundings": surroundings}
 
 
 def _words(command: Sequence[str]) -> list[str]:

@@ -6,8 +6,8 @@ first byte as `SCM_RIGHTS`, so they arrive together with its header when frames 
 From a client to the engine:
 
     C  a command line: see `command`. Descriptors: the caller's 0, 1 and 2
-    R  a request of the Python client: JSON {"method": …, "params": …}
-    B  bytes of an upload that belongs to the request before it; E ends the upload
+    R  a request of a program: JSON {"method": …, parameters by name}; `engine.requests` says which, and with which
+       descriptors. One at a time: hanging up takes the one under way back
     S  a signal for the container or exec that is attached: its number as text
     D  the caller has detached; what was attached runs on
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 VERSION = b"1"
 
-COMMAND, REQUEST, UPLOAD, UPLOAD_END, SIGNAL, DETACHED = b"C", b"R", b"B", b"E", b"S", b"D"
+COMMAND, REQUEST, SIGNAL, DETACHED = b"C", b"R", b"S", b"D"
 STDOUT, STDERR, ATTACH, EXIT, REPLY, FAILURE = b"1", b"2", b"A", b"X", b"J", b"F"
 
 HEADER_SIZE = 5

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cutaway.cli import foreground
 from cutaway.cli.parser import WrongNumber
 from cutaway.cli.verb import verb
-from cutaway.engine.errors import InvalidArgument
-from cutaway.engine.options import CREATE, RUN, create_request
+from cutaway.engine import cidfile
+from cutaway.engine.options import CREATE, RUN, create_request, reads_files
 
 if TYPE_CHECKING:
     from cutaway.cli.parser import Parsed
@@ -75,38 +74,17 @@ async def _request(session: Session, parsed: Parsed) -> CreateRequest:
         image, command = arguments[0], arguments[1:]
     else:
         raise WrongNumber("an image is needed, or a directory (--rootfs)")
-    if _reads_files(options):  # which may be pipes that someone is still to write to
+    if reads_files(options):
         return await asyncio.to_thread(create_request, options, image, command, session.caller)
     return create_request(options, image, command, session.caller)
 
 
-def _reads_files(options: dict[str, Any]) -> bool:
-    return bool(options.keys() & {"env-file", "label-file", "security-opt"})
-
-
 async def _create(session: Session, request: CreateRequest) -> str:
-    """Creates the container, writes its ID to `--cidfile`, and returns it."""
-    cidfile = request.host_config.ContainerIDFile
-    if cidfile and os.path.exists(cidfile):
-        raise InvalidArgument(
-            f"container ID file found, make sure the other container isn't running or delete {cidfile}"
-        )
     request.host_config.ConsoleSize = session.window()
-    created = await session.engine.create(request)
+    created = await cidfile.create(session.engine, request)
     for warning in created.Warnings:
         await session.complain(f"WARNING: {warning}")
-    if cidfile:
-        await _write_cidfile(session, cidfile, created.Id)
     return created.Id
-
-
-async def _write_cidfile(session: Session, path: str, container_id: str) -> None:
-    try:
-        with open(path, "x") as file:
-            file.write(container_id)
-    except OSError as problem:
-        await session.engine.remove(container_id, volumes=True)
-        raise InvalidArgument(f"failed to create the container ID file: {problem}") from None
 
 
 async def _run_on_descriptors(session: Session, container_id: str, request: CreateRequest, *, sig_proxy: bool) -> int:

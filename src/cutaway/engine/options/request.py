@@ -52,6 +52,11 @@ class Caller(NamedTuple):
             raise InvalidArgument(f"open {path}: {(problem.strerror or '').lower()}") from None
 
 
+def reads_files(options: Mapping[str, Any]) -> bool:
+    """Whether these options have files read, which may be pipes that someone is still to write to."""
+    return bool(options.keys() & {"env-file", "label-file", "security-opt"})
+
+
 def create_request(options: Mapping[str, Any], image: str, command: Sequence[str], caller: Caller) -> CreateRequest:
     """What `create` is asked for, from options that `option.read` has read. An image or `rootfs`, not both.
 
