@@ -26,8 +26,8 @@ SESSION_MARK = f"CUTAWAY_TEST_SESSION={os.getpid()}"
 """In the environment of every process a test starts, directly or not; the engine keeps variables of this prefix."""
 OF_THE_HOST = re.compile(r"mount|link|nftables")
 OF_AN_ENGINE = re.compile(r'link (ct|cutaway)|.*("cutaway|/cutaway-|/run/netns/)')
-FOREIGN_CGROUPS = re.compile(r"docker|libpod|machine\.slice|cutaway(-[0-9a-f]{6})?$")
-"""Of Docker, podman, and engines of ours that the session does not know: they come and go as they like."""
+FOREIGN_CGROUPS = re.compile(rf"docker|libpod|machine\.slice|cutaway(-[0-9a-f]{{6}})?$|cutaway-test-(?!{os.getpid()}-)")
+"""Of Docker, podman, and engines and tests of ours that are not this session's: they come and go as they like."""
 
 
 class Watch:

@@ -27,7 +27,7 @@ def made(make: list[str], unmake: list[str]) -> Iterator[None]:
     subprocess.run(unmake, check=True)
 
 
-CGROUP = f"{leaks.cgroup_hierarchies()[0]}/cutaway-leak-{os.getpid()}"
+CGROUP = f"{leaks.cgroup_hierarchies()[0]}/cutaway-test-{os.getpid()}-leak"
 
 
 @pytest.mark.usefixtures("impatient")

@@ -19,7 +19,7 @@ DEADLINE = 10
 @contextmanager
 def new_cgroup(name: str = "box") -> Iterator[Cgroup]:
     """A cgroup `name` in a parent of its own, and neither afterwards."""
-    parent = Cgroup(f"cutaway-test-{secrets.token_hex(4)}")
+    parent = Cgroup(f"cutaway-test-{os.getpid()}-{secrets.token_hex(4)}")
     cgroup = Cgroup(f"{parent.path}/{name}")
     cgroup.create()
     try:

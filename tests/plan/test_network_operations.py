@@ -320,7 +320,7 @@ def test_a_bridge_does_not_take_the_name_of_another_device() -> None:
 
 
 def test_ip_netns_lists_a_containers_namespace() -> None:
-    name = f"cutaway-test-{secrets.token_hex(4)}"
+    name = f"cutaway-test-{os.getpid()}-{secrets.token_hex(4)}"
     with applied(NameNetworkNamespace(name), context=Context(pid=os.getpid())):
         listed = subprocess.run(["ip", "-n", name, "-br", "link"], capture_output=True, text=True, check=True).stdout
         assert "uplink" in listed
