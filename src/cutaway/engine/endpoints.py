@@ -130,11 +130,11 @@ class Endpoints:
         if settings.DNSNames:
             network.zone.add(settings.IPAddress, settings.DNSNames)
 
-    async def started(self, container: Container) -> None:
-        """The program is about to run: from now on it is answered when it asks for names."""
-        if container.process and self._resolves_names(container):
-            with _Inside(container) as context:
-                await self._start_resolver(container, context.descriptors["netns"])
+    async def started(self, container: Container, netns: int) -> None:
+        """The program is about to run: from now on it is answered when it asks for names. `netns` is a descriptor of
+        the network namespace that the process may still be on its way into."""
+        if self._resolves_names(container):
+            await self._start_resolver(container, netns)
 
     async def _start_resolver(self, container: Container, netns: int) -> None:
         networks = [self._networks.find(name) for name in container.seen.NetworkSettings.Networks]
@@ -150,7 +150,9 @@ class Endpoints:
             self._note(container, self._networks.find(name), settings)
         for published in _published(container.seen.NetworkSettings.Ports):
             self._published.setdefault((published.protocol, published.host_port), set()).add(published.host_address)
-        await self.started(container)
+        if container.seen.NetworkSettings.Networks:
+            with _Inside(container) as context:
+                await self.started(container, context.descriptors["netns"])
 
     def ended(self, container: Container) -> None:
         """Its addresses, ports and names are free again."""

@@ -144,9 +144,9 @@ class Outfitter:
         except OSError:
             return False
 
-    async def started(self, container: Container) -> None:
+    async def started(self, container: Container, context: Context) -> None:
         """The program is about to run."""
-        await self._endpoints.started(container)
+        await self._endpoints.started(container, context.descriptors.get("netns", -1))
 
     async def taken_over(self, container: Container) -> None:
         """It has been running since an engine before this one."""

@@ -58,7 +58,7 @@ class Starter:
                 process.input = ends.take("input")
             container.process, context.pid = process, process.pid
             apply((operation for operation in outfit.after if operation.needs_process), context)
-            await self._execute(container, process, birth)
+            await self._execute(container, process, birth, context)
         finally:
             streams.close_all(set(context.descriptors.values()))
         return process
@@ -96,11 +96,11 @@ class Starter:
         birth.send(operations, outfit.for_inside(context.descriptors) | ends.of_process())
         apply((operation for operation in outfit.after if not operation.needs_process), context)
 
-    async def _execute(self, container: Container, process: Process, birth: Birth) -> None:
+    async def _execute(self, container: Container, process: Process, birth: Birth, context: Context) -> None:
         self._note_running(container, process)
         if not container.seen.Config.Tty:
             self._pass_readers(container)  # before the program runs, so that who waited for it misses nothing
-        await self._outfitter.started(container)
+        await self._outfitter.started(container, context)
         process.terminal = await birth.execute()
         if process.terminal >= 0:
             self.copy_terminal(container, process)
