@@ -9,13 +9,16 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
 from tests.dockerd import Docker
 from tests.engines import Engine
+
+pytestmark = pytest.mark.usefixtures("busybox")
 
 SERVER = ["sh", "-c", "hostname > /index.html; exec httpd -f -p 80 -h /"]
 PATIENCE = 10.0
@@ -70,12 +73,12 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def test_a_container_answers_on_its_address(cutaway: Engine, busybox: str) -> None:
+def test_a_container_answers_on_its_address(cutaway: Engine) -> None:
     with running(cutaway, "--hostname", "web") as container:
         assert fetch(f"http://{address(cutaway, container)}/") == "web"
 
 
-def test_a_container_reaches_another_by_its_address(cutaway: Engine, busybox: str) -> None:
+def test_a_container_reaches_another_by_its_address(cutaway: Engine) -> None:
     with running(cutaway, "--hostname", "web") as container:
         target = address(cutaway, container)
         fetch(f"http://{target}/")
@@ -83,9 +86,7 @@ def test_a_container_reaches_another_by_its_address(cutaway: Engine, busybox: st
         assert got.stdout.strip() == "web"
 
 
-def test_a_published_port_answers_on_loopback_and_on_the_hosts_address(
-    cutaway: Engine, busybox: str, own_address: str
-) -> None:
+def test_a_published_port_answers_on_loopback_and_on_the_hosts_address(cutaway: Engine, own_address: str) -> None:
     port = free_port()
     with running(cutaway, "--hostname", "web", "-p", f"{port}:80") as container:
         assert fetch(f"http://127.0.0.1:{port}/") == "web"
@@ -96,14 +97,14 @@ def test_a_published_port_answers_on_loopback_and_on_the_hosts_address(
     assert refused("127.0.0.1", port)
 
 
-def test_a_port_published_on_one_address_answers_only_there(cutaway: Engine, busybox: str, own_address: str) -> None:
+def test_a_port_published_on_one_address_answers_only_there(cutaway: Engine, own_address: str) -> None:
     port = free_port()
     with running(cutaway, "-p", f"127.0.0.1:{port}:80"):
         assert fetch(f"http://127.0.0.1:{port}/")
         assert refused(own_address, port)
 
 
-def test_ranges_and_exposed_ports_are_published(cutaway: Engine, busybox: str) -> None:
+def test_ranges_and_exposed_ports_are_published(cutaway: Engine) -> None:
     with running(cutaway, "-P", "--expose", "80", "--expose", "81/udp") as container:
         published = json.loads(cutaway("inspect", "-f", "{{json .NetworkSettings.Ports}}", container).stdout)
         assert fetch(f"http://127.0.0.1:{published['80/tcp'][0]['HostPort']}/")
@@ -117,7 +118,7 @@ def test_ranges_and_exposed_ports_are_published(cutaway: Engine, busybox: str) -
 ECHO = "import socket; s = socket.socket(type=2); s.bind(('', 53)); d, a = s.recvfrom(99); s.sendto(d, a)"
 
 
-def test_udp_is_published_too(cutaway: Engine, busybox: str) -> None:
+def test_udp_is_published_too(cutaway: Engine) -> None:
     port = free_port()
     with running(cutaway, "-p", f"{port}:53/udp", command=["sleep", "100"]) as container:
         pid = cutaway("inspect", "-f", "{{.State.Pid}}", container).stdout.strip()
@@ -143,7 +144,7 @@ def _echoed(port: int, message: bytes) -> bytes:
     return b""
 
 
-def test_a_port_in_use_is_refused_in_one_sentence(cutaway: Engine, busybox: str) -> None:
+def test_a_port_in_use_is_refused_in_one_sentence(cutaway: Engine) -> None:
     with socket.socket() as taken:
         taken.bind(("0.0.0.0", 0))
         taken.listen()
@@ -154,7 +155,7 @@ def test_a_port_in_use_is_refused_in_one_sentence(cutaway: Engine, busybox: str)
     assert "unlucky" not in cutaway("ps", "-a").stdout
 
 
-def test_ports_are_published_and_withdrawn_while_the_container_runs(cutaway: Engine, busybox: str) -> None:
+def test_ports_are_published_and_withdrawn_while_the_container_runs(cutaway: Engine) -> None:
     port, other = free_port(), free_port()
     with running(cutaway, "-p", f"{port}:80") as container:
         assert fetch(f"http://127.0.0.1:{port}/")
@@ -167,7 +168,7 @@ def test_ports_are_published_and_withdrawn_while_the_container_runs(cutaway: Eng
     assert refused("127.0.0.1", other)
 
 
-def test_neighbours_on_a_network_find_each_other_by_name_and_alias(cutaway: Engine, busybox: str) -> None:
+def test_neighbours_on_a_network_find_each_other_by_name_and_alias(cutaway: Engine) -> None:
     with (
         network(cutaway, "backend"),
         running(cutaway, "--name", "database", "--network", "backend", "--network-alias", "db") as container,
@@ -178,7 +179,7 @@ def test_neighbours_on_a_network_find_each_other_by_name_and_alias(cutaway: Engi
             assert got.stdout.strip() == container[:12]
 
 
-def test_networks_are_apart_until_a_container_is_connected_to_both(cutaway: Engine, busybox: str) -> None:
+def test_networks_are_apart_until_a_container_is_connected_to_both(cutaway: Engine) -> None:
     with (
         network(cutaway, "left"),
         network(cutaway, "right"),
@@ -193,7 +194,7 @@ def test_networks_are_apart_until_a_container_is_connected_to_both(cutaway: Engi
         assert cutaway(*asks, "http://www/").stdout.strip() == web[:12]
         assert {"left", "right"} == set(_networks(cutaway, web))
         cutaway("network", "disconnect", "left", web)
-        assert ["right"] == _networks(cutaway, web)
+        assert _networks(cutaway, web) == ["right"]
         assert cutaway(*asks, "http://web/").stdout.strip() == web[:12]
         cutaway("network", "disconnect", "right", web)
 
@@ -202,7 +203,7 @@ def _networks(cutaway: Engine, container: str) -> list[str]:
     return list(json.loads(cutaway("inspect", "-f", "{{json .NetworkSettings.Networks}}", container).stdout))
 
 
-def test_a_network_has_the_subnet_and_gateway_that_were_asked_for(cutaway: Engine, busybox: str) -> None:
+def test_a_network_has_the_subnet_and_gateway_that_were_asked_for(cutaway: Engine) -> None:
     with (
         network(cutaway, "chosen", "--subnet", "10.77.0.0/24", "--gateway", "10.77.0.254"),
         running(cutaway, "--network", "chosen", "--ip", "10.77.0.9", "--mac-address", "02:42:0a:4d:00:63") as container,
@@ -216,7 +217,7 @@ def test_a_network_has_the_subnet_and_gateway_that_were_asked_for(cutaway: Engin
         assert in_use.returncode == 1 and "active endpoints" in in_use.stderr
 
 
-def test_the_ways_to_have_no_network_of_ones_own(cutaway: Engine, busybox: str) -> None:
+def test_the_ways_to_have_no_network_of_ones_own(cutaway: Engine) -> None:
     none = cutaway("run", "--rm", "--network", "none", "busybox", "ip", "-o", "link").stdout
     assert "lo" in none and "eth0" not in none
     hosts = cutaway("run", "--rm", "--network", "host", "busybox", "readlink", "/proc/self/ns/net").stdout
@@ -227,7 +228,7 @@ def test_the_ways_to_have_no_network_of_ones_own(cutaway: Engine, busybox: str) 
         assert got.stdout.strip() == first[:12]
 
 
-def test_the_network_namespace_can_be_looked_into(cutaway: Engine, busybox: str) -> None:
+def test_the_network_namespace_can_be_looked_into(cutaway: Engine) -> None:
     with running(cutaway) as container:
         name = f"cutaway-{container[:12]}"
         listed = subprocess.run(["ip", "netns"], capture_output=True, text=True, check=True).stdout
@@ -239,7 +240,7 @@ def test_the_network_namespace_can_be_looked_into(cutaway: Engine, busybox: str)
         assert subprocess.run(entered, capture_output=True, text=True, check=True).stdout.strip() == container[:12]
 
 
-def test_what_containers_read_in_etc(cutaway: Engine, busybox: str) -> None:
+def test_what_containers_read_in_etc(cutaway: Engine) -> None:
     got = cutaway(
         "run", "--rm", "--hostname", "web", "--add-host", "db:10.0.0.7", "--dns", "192.0.2.53", "--dns-search", "lan",
         "busybox", "cat", "/etc/hosts", "/etc/hostname", "/etc/resolv.conf",
@@ -249,11 +250,11 @@ def test_what_containers_read_in_etc(cutaway: Engine, busybox: str) -> None:
 
 
 def test_beside_docker_both_work_and_the_tables_are_as_before(
-    new_engine: object, busybox_tar: object, docker: Docker
+    new_engine: Callable[[], Engine], busybox_tar: Path, docker: Docker
 ) -> None:
     before = _ruleset()
-    engine: Engine = new_engine()  # type: ignore[operator]
-    engine("import", str(busybox_tar), "busybox")
+    engine = new_engine()
+    engine("import", busybox_tar, "busybox")
     port = free_port()
     with running(engine, "--hostname", "ours", "-p", f"{port}:80") as container:
         target = address(engine, container)
@@ -273,7 +274,7 @@ def _ruleset() -> str:
 
 
 @pytest.fixture
-def own_address(host: object) -> str:
+def own_address() -> str:
     """An address of the host that is not loopback."""
     shown = subprocess.run(["ip", "-j", "-4", "addr", "show", "scope", "global"], capture_output=True, check=True)
     found = [

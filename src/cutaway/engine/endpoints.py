@@ -272,8 +272,8 @@ class Endpoints:
         if name not in container.record.endpoints:
             raise Conflict(f"container {container.id} is not connected to network {name}")
         if container.process:
-            link = self._link_of(container, network)
-            leaving = [each for each in load(self._unfinished.get(container.id) or []) if link in str(each.values())]
+            veth = next(each for each in self._links(container) if each.bridge == network.kept.bridge)
+            leaving = [each for each in load(self._unfinished.get(container.id) or []) if _is_of(veth, each)]
             undo(leaving, Context())
             self._amend(container, [], leaving)
             self._leave(container, name)
@@ -311,9 +311,6 @@ class Endpoints:
     def _free_number(self, container: Container) -> int:
         used = {each.name for each in self._links(container)}
         return next(number for number in range(1000) if bridge.link_name(container.id, number) not in used)
-
-    def _link_of(self, container: Container, network: Attached) -> str:
-        return next(each.name for each in self._links(container) if each.bridge == network.kept.bridge)
 
     def _links(self, container: Container) -> list[CreateVeth]:
         written = load(self._unfinished.get(container.id) or [])
@@ -394,6 +391,12 @@ class _Inside:
     def __exit__(self, *_: object) -> None:
         for descriptor in self._context.descriptors.values():
             os.close(descriptor)
+
+
+def _is_of(veth: CreateVeth, operation: Operation) -> bool:
+    """Whether an operation is about this cable or the interface at its end."""
+    fields = operation.values()
+    return operation == veth or fields.get("name") == veth.peer or veth.name in fields.get("links", ())
 
 
 def _names(container: Container, wanted: EndpointSettings) -> list[str]:
