@@ -36,7 +36,7 @@ class Server:
 
     def __init__(self, engine: LocalEngine, listener: socket.socket) -> None:
         self._engine, self._listener = engine, listener
-        self._open: set[asyncio.Task[None]] = set()
+        self._open: dict[asyncio.Task[None], Connection] = {}
         self._idle_since = time.monotonic()
 
     async def serve(self, *, idle_time: float | None) -> None:
@@ -46,6 +46,8 @@ class Server:
         await self._engine.ending.wait()
         for task in (accepting, resting):
             task.cancel()
+        for connection in self._open.values():
+            connection.stop_receiving()
         if self._open:
             await asyncio.wait(self._open, timeout=2)
 
@@ -53,19 +55,20 @@ class Server:
         loop = asyncio.get_running_loop()
         while True:
             peer, _ = await loop.sock_accept(self._listener)
-            task = loop.create_task(self._answer(peer))
-            self._open.add(task)
+            connection = Connection(peer)
+            task = loop.create_task(self._answer(connection))
+            self._open[task] = connection
             task.add_done_callback(self._closed)
 
-    async def _answer(self, peer: socket.socket) -> None:
-        async with Connection(peer) as connection:
+    async def _answer(self, connection: Connection) -> None:
+        async with connection:
             try:
                 await carry_out(self._engine, connection)
             except Disconnected:
                 pass
 
     def _closed(self, task: asyncio.Task[None]) -> None:
-        self._open.discard(task)
+        del self._open[task]
         self._idle_since = time.monotonic()
         if not task.cancelled() and (problem := task.exception()):
             print(f"connection: {problem!r}", flush=True)

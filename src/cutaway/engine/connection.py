@@ -76,6 +76,13 @@ class Connection:
             os.close(descriptor)
         self._descriptors.clear()
 
+    def stop_receiving(self) -> None:
+        """Has `receive` find the end of the stream; what is still to be said can be sent."""
+        try:
+            self._socket.shutdown(socket.SHUT_RD)
+        except OSError:  # the client has gone away
+            pass
+
     def release(self, descriptor: int) -> int:
         """The descriptor, now the caller's to close."""
         self._descriptors.remove(descriptor)
