@@ -21,7 +21,7 @@ class Engine:
         self.environment = os.environ | {"CUTAWAY_ROOT": str(self.root), "CUTAWAY_RUNTIME_DIR": str(self.runtime_dir)}
 
     def __call__(
-        self, *arguments: str | Path, input: str | None = None, check: bool = True, timeout: float = 30, **more: Any
+        self, *arguments: str | Path, input: str | None = None, check: bool = True, timeout: float = 90, **more: Any
     ) -> subprocess.CompletedProcess[str]:
         """Runs `cutaway ARGUMENTS` and captures its output, in which bytes that are not UTF-8 are surrogates.
 
