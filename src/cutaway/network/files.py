@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from functools import lru_cache
 from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -72,8 +74,21 @@ def parse_resolv_conf(text: str) -> Resolvers:
 
 def resolvers_of_host() -> Resolvers:
     """The host's, those behind systemd's own resolver where that is all that /etc/resolv.conf names."""
+    return _resolvers_as_of(tuple(_changed_at(place) for place in _PLACES))
+
+
+@lru_cache(maxsize=1)
+def _resolvers_as_of(_times: tuple[int, ...]) -> Resolvers:
     found = [parse_resolv_conf(_read(place)) for place in _PLACES]
     return next((resolvers for resolvers in found if resolvers.reachable), found[0])
+
+
+def _changed_at(place: str) -> int:
+    """In nanoseconds since 1970; 0 where nothing is."""
+    try:
+        return os.stat(place).st_mtime_ns
+    except FileNotFoundError:
+        return 0
 
 
 def resolv_conf(resolvers: Resolvers, *, embedded: bool) -> str:
