@@ -58,22 +58,42 @@ def _directory(root: int, path: str, mode: int) -> int:
         return open_in_root(root, path, os.O_PATH | os.O_DIRECTORY)
     except FileNotFoundError:
         parent, _, name = path.rpartition("/")
-        above = open_in_root(root, parent or "/", os.O_PATH | os.O_DIRECTORY)
-        try:
-            os.mkdir(name, mode, dir_fd=above)
-        except FileExistsError:
-            pass  # a link that leads nowhere, or another process was quicker: opening it tells
-        finally:
-            os.close(above)
-        return open_in_root(root, path, os.O_PATH | os.O_DIRECTORY)
+    above = open_in_root(root, parent or "/", os.O_PATH | os.O_DIRECTORY)
+    try:
+        os.mkdir(name, mode, dir_fd=above)
+    except FileExistsError:  # a link that leads nowhere yet, or another process was quicker
+        if target := _link_target(above, parent, name):
+            return make_directories(root, target, mode)
+    finally:
+        os.close(above)
+    return open_in_root(root, path, os.O_PATH | os.O_DIRECTORY)
 
 
 def make_file(root: int, path: str) -> int:
-    """Makes an empty file at `path` inside `root` unless something is there; returns an `O_PATH` descriptor of it."""
+    """Makes an empty file at `path` inside `root` unless something is there; returns an `O_PATH` descriptor of it.
+
+    Where a link is there that leads nowhere yet, the file is made where it leads, inside `root`. Raises `KernelError`;
+    ELOOP for links that lead to each other.
+    """
     try:
         return open_in_root(root, path, os.O_PATH)
     except FileNotFoundError:
-        parent, _, _ = path.rstrip("/").rpartition("/")
-        os.close(make_directories(root, parent))
-        os.close(open_in_root(root, path, os.O_CREAT | os.O_WRONLY, 0o644))
-        return open_in_root(root, path, os.O_PATH)
+        parent, _, name = path.rstrip("/").rpartition("/")
+    above = make_directories(root, parent)
+    try:
+        os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o644, dir_fd=above))
+    except FileExistsError:
+        if target := _link_target(above, parent, name):
+            return make_file(root, target)
+    finally:
+        os.close(above)
+    return open_in_root(root, path, os.O_PATH)
+
+
+def _link_target(directory: int, path: str, name: str) -> str:
+    """Where the link `name` in `directory`, which is at `path`, leads; empty where it is no link."""
+    try:
+        target = os.readlink(name, dir_fd=directory)
+    except OSError:
+        return ""
+    return target if target.startswith("/") else f"{path}/{target}"
