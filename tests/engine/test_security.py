@@ -1,4 +1,4 @@
-"""What a container must not be able to do, each as an attempt that fails. docs/security.md says which CVEs these are."""
+"""What a container must not be able to do, each as an attempt that fails; docs/security.md says more of the CVEs."""
 
 from __future__ import annotations
 
