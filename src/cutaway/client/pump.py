@@ -53,12 +53,14 @@ class Pump:
         if self._sink is not None:
             posix.set_blocking(self._sink, False)
             self._poll.register(0, select.POLLIN)
-        while self._exit_code is None:
-            for descriptor, _ in self._poll.poll():
-                self._serve(descriptor)
-        for descriptor in list(self._outputs):
-            self._drain(descriptor)
-        return self._exit_code
+        try:
+            while self._exit_code is None:
+                for descriptor, _ in self._poll.poll():
+                    self._serve(descriptor)
+            return self._exit_code
+        finally:
+            for descriptor in list(self._outputs):
+                self._drain(descriptor)
 
     def _serve(self, descriptor: int) -> None:
         if descriptor == self._connection.fileno():
