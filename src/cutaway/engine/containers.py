@@ -67,7 +67,7 @@ class Container:
         self.record = record
         self.lock = asyncio.Lock()
         self.process: Process | None = None
-        self.waiting: dict[str, list[asyncio.Future[Exit]]] = {"next-exit": [], "removed": []}
+        self._waiting: dict[str, set[asyncio.Future[Exit]]] = {"next-exit": set(), "removed": set()}
         self.attaching: list[tuple[Attachment, asyncio.Future[None]]] = []
         self.restart_delay = RestartDelay()
         self.restarting: asyncio.Task[None] | None = None
@@ -92,17 +92,16 @@ class Container:
     def state(self) -> model.State:
         return self.record.seen.State
 
-    async def ended(self) -> None:
-        """Until the container has ended, if it runs."""
-        if self.state.Running:
-            future: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
-            self.waiting["next-exit"].append(future)
-            await future
+    def expect(self, event: str) -> asyncio.Future[Exit]:
+        """Gets its result with the next `event`, `"next-exit"` or `"removed"`; who waits no more cancels it."""
+        future: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
+        self._waiting[event].add(future)
+        future.add_done_callback(self._waiting[event].discard)
+        return future
 
     def settle(self, event: str, exit: Exit) -> None:
         """Tells those who wait for `event`."""
-        waiting, self.waiting[event] = self.waiting[event], []
-        for future in waiting:
+        for future in self._waiting[event]:
             if not future.done():
                 future.set_result(exit)
 

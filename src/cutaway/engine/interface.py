@@ -48,7 +48,8 @@ class Exit(NamedTuple):
 
 
 class LogLine(NamedTuple):
-    """A line of a container's log, with its line end if it has one; `time` in nanoseconds since 1970."""
+    """A line of a container's log, with its line end if it has one; where it has none, more of it may follow. `time` in
+    nanoseconds since 1970."""
 
     stream: Literal["stdout", "stderr"]
     time: int

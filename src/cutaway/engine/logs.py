@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections import deque
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -17,7 +18,7 @@ from cutaway.kernel import inotify
 from cutaway.spawner.logs import DRIVERS, HEADER
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
 
     from cutaway.engine.containers import Container
     from cutaway.engine.model import LogConfig
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 DEFAULTS = {"local": (20 << 20, 5), "json-file": (1 << 62, 1)}
 """Driver → the size in bytes at which a file is rotated and how many there are, unless `--log-opt` says otherwise."""
 _ROUND = 1000  # lines read before others get their turn
+_LONGEST_LINE = 1 << 20
+"""Bytes; what is longer comes in parts, or a container could fill the engine's memory."""
 
 
 class Chunk(NamedTuple):
@@ -55,134 +58,138 @@ async def lines(
     container ends or `wanted.until` has passed."""
     log = _LogFiles(container, directory)
     try:
-        watched = inotify.watch(directory, inotify.IN_MODIFY | inotify.IN_CREATE) if follow else -1
-        async for line in _at_leisure(_last(filter(wanted.has, log.lines()), tail)):
+        there = _unread(log, wanted)
+        async for line in there if tail is None else _last(there, tail):
             yield line
         if follow:
-            async for line in _following(container, log, watched):
-                if wanted.until and line.time > wanted.until:
-                    return
-                if wanted.has(line):
-                    yield line
-        for line in filter(wanted.has, log.rest()):
-            yield line
+            async for line in _following(container, log, directory, wanted):
+                yield line
     finally:
         log.close()
-        if follow:
-            os.close(watched)
 
 
-async def _following(container: Container, log: _LogFiles, watched: int) -> AsyncIterator[LogLine]:
-    running = True
-    while running:
-        running = container.state.Running or container.state.Restarting
-        async for line in _at_leisure(log.lines()):
-            yield line
-        if running:
-            await _changed(container, watched)
-
-
-async def _changed(container: Container, watched: int) -> None:
-    """Until something happens in the log's directory, or the container ends."""
-    loop = asyncio.get_running_loop()
-    change: asyncio.Future[None] = loop.create_future()
-    loop.add_reader(watched, _settle, change)
-    end = asyncio.ensure_future(container.ended())
-    try:
-        await asyncio.wait([change, end], return_when=asyncio.FIRST_COMPLETED)
-        inotify.acknowledge(watched)
-    finally:
-        loop.remove_reader(watched)
-        end.cancel()
-
-
-def _settle(change: asyncio.Future[None]) -> None:
-    if not change.done():
-        change.set_result(None)
-
-
-async def _at_leisure(found: Iterable[LogLine]) -> AsyncIterator[LogLine]:
-    for number, line in enumerate(found):
-        if number % _ROUND == _ROUND - 1:
-            await asyncio.sleep(0)
+async def _last(found: AsyncIterator[LogLine], tail: int) -> AsyncIterator[LogLine]:
+    kept: deque[LogLine] = deque(maxlen=tail)
+    async for line in found:
+        kept.append(line)
+    for line in kept:
         yield line
 
 
-def _last(found: Iterator[LogLine], tail: int | None) -> Iterable[LogLine]:
-    return found if tail is None else deque(found, tail)
+async def _following(container: Container, log: _LogFiles, directory: str, wanted: Wanted) -> AsyncIterator[LogLine]:
+    watched, over = inotify.watch(directory, inotify.IN_MODIFY | inotify.IN_CREATE), container.expect("next-exit")
+    if wanted.until:
+        seconds = (wanted.until - time.time_ns()) / 1e9
+        asyncio.get_running_loop().call_later(max(seconds, 0), over.cancel)
+    try:
+        running = True
+        while running:
+            running = container.state.Running and not over.done()
+            async for line in _unread(log, wanted):
+                yield line
+            if running:
+                await _changed(watched, over)
+    finally:
+        over.cancel()
+        os.close(watched)
+
+
+async def _changed(watched: int, over: asyncio.Future[Any]) -> None:
+    """Until something happens in the log's directory, or it is over."""
+    loop = asyncio.get_running_loop()
+    change: asyncio.Future[None] = loop.create_future()
+    loop.add_reader(watched, _settle, change)
+    try:
+        await asyncio.wait([change, over], return_when=asyncio.FIRST_COMPLETED)
+        inotify.acknowledge(watched)
+    finally:
+        loop.remove_reader(watched)
+
+
+def _settle(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+async def _unread(log: _LogFiles, wanted: Wanted) -> AsyncIterator[LogLine]:
+    for number, line in enumerate(log.unread(), 1):
+        if number % _ROUND == 0:
+            await asyncio.sleep(0)
+        if wanted.has(line):
+            yield line
 
 
 class _LogFiles:
-    """A log's files, from the oldest on; remembers how far it has read."""
+    """A log's files, open from the oldest that is not read to its end; remembers how far that one is read."""
 
     def __init__(self, container: Container, directory: str) -> None:
-        driver = container.seen.HostConfig.LogConfig.Type
-        if driver not in DRIVERS:
-            raise InvalidArgument(f'configured logging driver "{driver}" does not support reading')
+        config = container.seen.HostConfig.LogConfig
+        if config.Type not in DRIVERS:
+            raise InvalidArgument(f'configured logging driver "{config.Type}" does not support reading')
         if not container.record.own_log:
             raise Conflict(f"the output of {container.name} went straight to its caller; nothing was logged")
-        self._path = f"{directory}/{DRIVERS[driver].file_name}"
-        self._read: Callable[[int, int], Iterator[tuple[Chunk, int]]] = _READERS[driver]
+        _, max_files = _bounds(config)
+        self._paths = [f"{directory}/{name}" for name in DRIVERS[config.Type].names(max_files)]
+        self._read: Callable[[int, int], Iterator[tuple[Chunk, int]]] = _READERS[config.Type]
         self._partial: dict[int, Chunk] = {}
-        self._file, self._position = -1, 0
-        self._waiting = self._older()
+        self._files: list[int] = []
+        self._position = 0
 
-    def lines(self) -> Iterator[LogLine]:
-        """The whole lines there are and have not been returned yet."""
-        while self._open():
-            for chunk, end in self._read(self._file, self._position):
-                self._position = end
-                yield from self._split(chunk)
-            if not self._rotated():
-                return
-            self.close()
-
-    def rest(self) -> Iterator[LogLine]:
-        """What is left of lines that have no end."""
+    def unread(self) -> Iterator[LogLine]:
+        """The lines that are there and have not been returned yet; at last what has no end, of which more may come."""
+        self._open_newer()
+        while self._files:
+            yield from self._rest_of_oldest()
+            self._open_newer()
+            if len(self._files) == 1:
+                break
+            yield from self._rest_of_oldest()  # what came before it was rotated
+            os.close(self._files.pop(0))
+            self._position = 0
         for chunk in self._partial.values():
             yield _line(chunk, chunk.content)
         self._partial.clear()
 
     def close(self) -> None:
-        """Closes the file that is being read."""
-        if self._file >= 0:
-            os.close(self._file)
-        self._file, self._position = -1, 0
+        """Closes what is open."""
+        while self._files:
+            os.close(self._files.pop())
 
-    def _older(self) -> list[str]:
-        numbered: list[str] = []
-        while os.path.exists(f"{self._path}.{len(numbered) + 1}"):
-            numbered.append(f"{self._path}.{len(numbered) + 1}")
-        return numbered[::-1]
-
-    def _open(self) -> bool:
-        while self._file < 0:
-            path = self._waiting.pop(0) if self._waiting else self._path
+    def _open_newer(self) -> None:
+        """Opens the files that came after the newest that is open. The newest first: then one that is rotated meanwhile
+        is met twice, and none is missed."""
+        known = os.fstat(self._files[-1]).st_ino if self._files else 0
+        newer: dict[int, int] = {}
+        for path in self._paths:
             try:
-                self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-            except FileNotFoundError:
-                if path == self._path:
-                    return False
-        return True
+                file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            except FileNotFoundError:  # it is not there yet, or is just being rotated
+                continue
+            inode = os.fstat(file).st_ino
+            if inode == known or inode in newer:
+                os.close(file)
+            if inode == known:
+                break
+            newer.setdefault(inode, file)
+        self._files += reversed(newer.values())
 
-    def _rotated(self) -> bool:
-        """Whether another file comes after the one that is being read."""
-        if self._waiting:
-            return True
-        try:
-            return os.stat(self._path).st_ino != os.fstat(self._file).st_ino
-        except FileNotFoundError:
-            return False
+    def _rest_of_oldest(self) -> Iterator[LogLine]:
+        for chunk, end in self._read(self._files[0], self._position):
+            self._position = end
+            yield from self._split(chunk)
 
     def _split(self, chunk: Chunk) -> Iterator[LogLine]:
-        """Whole lines; what has no end yet waits for it."""
+        """Whole lines; what has no end yet waits for it, if it is not too long."""
         before = self._partial.pop(chunk.stream, None)
         time, content = (before.time, before.content + chunk.content) if before else (chunk.time, chunk.content)
         *whole, rest = content.split(b"\n")
         for number, line in enumerate(whole):
             yield _line(Chunk(chunk.stream, chunk.time if number else time, b""), line + b"\n")
-        if rest:
-            self._partial[chunk.stream] = Chunk(chunk.stream, chunk.time if whole else time, rest)
+        begun = Chunk(chunk.stream, chunk.time if whole else time, rest)
+        if len(rest) > _LONGEST_LINE:
+            yield _line(begun, rest)
+        elif rest:
+            self._partial[chunk.stream] = begun
 
 
 def _line(chunk: Chunk, content: bytes) -> LogLine:
@@ -224,14 +231,15 @@ def log_settings(config: LogConfig, directory: str) -> dict[str, Any] | None:
     """`--log-driver` and `--log-opt` as the spawner takes them; None for the driver `none`."""
     if config.Type == "none":
         return None
+    max_size, max_files = _bounds(config)
+    return {"directory": directory, "driver": config.Type, "max_size": max_size, "max_files": max_files}
+
+
+def _bounds(config: LogConfig) -> tuple[int, int]:
+    """The size in bytes at which a file is rotated, and how many files there are."""
     size, files = DEFAULTS[config.Type]
     wanted = config.Config.get("max-size", "-1")
-    return {
-        "directory": directory,
-        "driver": config.Type,
-        "max_size": size if wanted == "-1" else size_in_bytes(wanted),
-        "max_files": int(config.Config.get("max-file", files)),
-    }
+    return size if wanted == "-1" else size_in_bytes(wanted), int(config.Config.get("max-file", files))
 
 
 def nanoseconds(moment: str) -> int:

@@ -55,12 +55,15 @@ async def logs(session: Session, parsed: Parsed) -> None:
 async def _print(session: Session, lines: AsyncIterator[LogLine], batch: int, *, timestamps: bool) -> None:
     """Writes lines out, those of one stream together until they are more than `batch` bytes."""
     write = {"stdout": session.connection.out, "stderr": session.connection.err}
-    stream, waiting = "stdout", bytearray()
+    stream, waiting, begun = "stdout", bytearray(), {"stdout": False, "stderr": False}
     async for line in lines:
         if line.stream != stream:
             await write[stream](bytes(waiting))
             stream, waiting = line.stream, bytearray()
-        waiting += f"{moment(line.time)} ".encode() + line.line if timestamps else line.line
+        if timestamps and not begun[stream]:
+            waiting += f"{moment(line.time)} ".encode()
+        waiting += line.line
+        begun[stream] = not line.line.endswith(b"\n")
         if len(waiting) > batch:
             await write[stream](bytes(waiting))
             waiting.clear()
