@@ -16,6 +16,7 @@ from cutaway.engine.errors import Conflict, InvalidArgument, NotFound
 from cutaway.engine.model import Exec, ProcessConfig
 from cutaway.engine.signals import exit_code
 from cutaway.engine.starting import BORN_WITH
+from cutaway.kernel.pty import set_window_size
 from cutaway.plan.operation import Context
 from cutaway.runtime.compile import entering
 
@@ -114,16 +115,23 @@ class Executions:
             birth.send(operations, context.descriptors | ends.of_process())
             process = execution.process = await birth.cloned()
             process.input = ends.take("input")
-        process.terminal = await birth.execute()
+        if config.Tty:
+            process.terminal = await birth.terminal()
+            set_window_size(process.terminal, *reversed(config.ConsoleSize))
+            self._copy_terminal(execution, process, attachment)
+        await birth.execute()
         process.ended.add_done_callback(lambda ended: self._finish(execution, exit_code(ended.result().status)))
-        return self._connected(execution, process, attachment)
+        return self._connected(process, attachment)
 
-    def _connected(self, execution: Execution, process: Process, attachment: streams.Attachment) -> Streams:
-        """Our ends, for who is attached. A terminal's output goes through the spawner, so that one can detach."""
+    def _copy_terminal(self, execution: Execution, process: Process, attachment: streams.Attachment) -> None:
+        """A terminal's output goes through the spawner, so that one can detach."""
+        with attachment.readers as readers:
+            named = {"output:terminal": process.terminal} | readers.named
+            self._link.adopt(execution.id, process.pid, named, None)
+
+    def _connected(self, process: Process, attachment: streams.Attachment) -> Streams:
+        """Our ends, for who is attached."""
         if process.terminal >= 0:
-            with attachment.readers as readers:
-                named = {"output:terminal": process.terminal} | readers.named
-                self._link.adopt(execution.id, process.pid, named, None)
             return attachment.streams(streams.duplicate(process.terminal), streams.duplicate(process.terminal))
         process_input, process.input = process.input, -1
         return attachment.streams(process_input)

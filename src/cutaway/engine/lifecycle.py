@@ -240,10 +240,7 @@ class Lifecycle:
         """Waits for a container to be not running, to exit the next time, or to be removed."""
         if condition == "not-running" and not container.state.Running and not container.state.Restarting:
             return _exit(container.state)
-        event = "removed" if condition == "removed" else "next-exit"
-        future: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
-        container.waiting[event].append(future)
-        return await future
+        return await container.expect("removed" if condition == "removed" else "next-exit")
 
     async def stop(self, container: Container, timeout: int | None, number: int | None) -> None:
         """The stop signal, then SIGKILL after `timeout` seconds (None: the container's own; negative: never)."""

@@ -56,25 +56,25 @@ class Birth:
         await process.ended
         process.close()
 
-    async def execute(self) -> int:
-        """Lets it execute its program; returns the terminal's master, or -1 where it has none.
+    async def terminal(self) -> int:
+        """The master of the terminal that it has opened, now the caller's. Raises `NotStarted`."""
+        message, descriptors = await _next_message(self._report)
+        if descriptors:
+            return descriptors[0]
+        self._report.close()
+        raise _not_started(message) if message else NotStarted("the process ended before it had opened its terminal")
 
-        Raises `CommandNotFound`, `CannotInvoke` or `NotStarted`; the process has then ended.
-        """
-        terminal = -1
+    async def execute(self) -> None:
+        """Lets it execute its program. Raises `CommandNotFound`, `CannotInvoke` or `NotStarted`; the process has then
+        ended."""
         try:
             self._report.send(_GO, socket.MSG_NOSIGNAL)
         except OSError:
             pass  # it has failed already, and said why
         with self._report:
-            while True:
-                message, descriptors = await _next_message(self._report)
-                if descriptors:
-                    terminal = descriptors[0]
-                elif message is None:
-                    return terminal
-                else:
-                    raise _not_started(message)
+            message, _ = await _next_message(self._report)
+        if message:
+            raise _not_started(message)
 
 
 class SpawnerLink:

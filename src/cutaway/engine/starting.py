@@ -14,6 +14,7 @@ from cutaway.engine import streams
 from cutaway.engine.containers import now
 from cutaway.engine.logs import log_settings
 from cutaway.engine.model import NEVER
+from cutaway.kernel.pty import set_window_size
 from cutaway.plan.operation import Context, dump
 from cutaway.plan.plan import apply
 
@@ -98,13 +99,13 @@ class Starter:
 
     async def _execute(self, container: Container, process: Process, birth: Birth, context: Context) -> None:
         self._note_running(container, process)
-        if not container.seen.Config.Tty:
-            self._pass_readers(container)  # before the program runs, so that who waited for it misses nothing
-        await self._outfitter.started(container, context)
-        process.terminal = await birth.execute()
-        if process.terminal >= 0:
+        if container.seen.Config.Tty:
+            process.terminal = await birth.terminal()
+            set_window_size(process.terminal, *reversed(container.seen.HostConfig.ConsoleSize))
             self.copy_terminal(container, process)
-            self._pass_readers(container)
+        self._pass_readers(container)  # before the program runs, so that who waited for it misses nothing
+        await self._outfitter.started(container, context)
+        await birth.execute()
 
     def _note_running(self, container: Container, process: Process) -> None:
         state = container.state

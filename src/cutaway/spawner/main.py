@@ -62,9 +62,14 @@ class Spawner:
         self._watch(listener.fileno(), self._accept)
 
     def serve(self) -> None:
-        """Runs until an engine says stop."""
+        """Runs until an engine says stop.
+
+        Its requests come first: it asks for an output to be copied before it lets a program write any.
+        """
         while self._handlers:
-            for descriptor, _events in self._poll.poll():
+            ready = self._poll.poll()
+            _guarded(self._take_requests)
+            for descriptor, _events in ready:
                 if handler := self._handlers.get(descriptor):
                     _guarded(handler)
 
@@ -73,7 +78,7 @@ class Spawner:
         self._disconnect()
         self._engine = _socket.socket(fileno=descriptor)
         self._engine.setblocking(False)
-        self._watch(descriptor, self._request)
+        self._watch(descriptor, self._take_requests)
         children = {key: (child.pid, child.status, child.ended_at) for key, child in self._children.items()}
         self._tell({"pid": os.getpid(), "children": children})
 
@@ -84,19 +89,23 @@ class Spawner:
         self._engine = None
         self._unsent.clear()
 
-    def _request(self) -> None:
-        assert self._engine
+    def _take_requests(self) -> None:
+        while self._engine and self._request(self._engine):
+            pass
+
+    def _request(self, engine: _socket.socket) -> bool:
+        """Does what the engine asks for next; False where that is nothing."""
         if self._unsent:
             self._send_unsent()
         try:
-            message, descriptors = receive(self._engine)
+            message, descriptors = receive(engine)
         except BlockingIOError:
-            return
+            return False
         except OSError:
             message, descriptors = None, []
         if message is None:
             self._disconnect()
-            return
+            return False
         named = dict(zip(message.get("descriptors", ()), descriptors, strict=True))
         try:
             _REQUESTS[message["do"]](self, message, named)
@@ -105,6 +114,7 @@ class Spawner:
         finally:
             for descriptor in named.values():
                 os.close(descriptor)
+        return True
 
     def _start(self, message: dict[str, Any], descriptors: dict[str, int]) -> None:
         key = message["key"]
@@ -159,7 +169,9 @@ class Spawner:
 
     def _ended(self, key: str) -> None:
         child = self._children[key]
-        _pid, status = os.waitpid(child.pid, 0)
+        pid, status = os.waitpid(child.pid, os.WNOHANG)
+        if not pid:  # the event was another descriptor's, of the same number
+            return
         self._unwatch(child.pidfd)
         os.close(child.pidfd)
         child.pidfd, child.status = -1, status
