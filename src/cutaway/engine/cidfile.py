@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from cutaway.engine.errors import InvalidArgument
@@ -24,6 +25,13 @@ async def create(engine: Engine, request: CreateRequest, *, owned: bool = False)
     if path:
         await _write(engine, path, created.Id)
     return created
+
+
+def remove(request: CreateRequest) -> None:
+    """Removes the file of a container that was removed because it could not be started."""
+    if request.host_config.ContainerIDFile:
+        with suppress(FileNotFoundError):
+            os.unlink(request.host_config.ContainerIDFile)
 
 
 async def _write(engine: Engine, path: str, container_id: str) -> None:

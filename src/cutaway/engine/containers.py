@@ -27,15 +27,16 @@ class Record(Struct, kw_only=True):
     """What is kept of a container from one engine to the next, beside what everyone may see of it (`seen`).
 
     `endpoints`: what was asked for on each network, by its name; `start_time`: of the first process, in clock ticks
-    since the host's boot; `stopped`: it was stopped by a person, so not to be restarted; `own_log`: its output goes to
-    its log, not to a caller's descriptors; `lower_dirs`: of its image, the top one first; `mounts`: what is to be
-    mounted, volumes by their names, in the order of `seen.Mounts`; `anonymous`: names of the volumes made for it alone;
-    `owned`: it does not outlive who created it, nor the engine that did.
+    since the host's boot, which `boot_id` names; `stopped`: it was stopped by a person, so not to be restarted;
+    `own_log`: its output goes to its log, not to a caller's descriptors; `lower_dirs`: of its image, the top one first;
+    `mounts`: what is to be mounted, volumes by their names, in the order of `seen.Mounts`; `anonymous`: names of the
+    volumes made for it alone; `owned`: it does not outlive who created it, nor the engine that did.
     """
 
     seen: model.Container
     endpoints: dict[str, model.EndpointSettings] = field(default_factory=dict)
     start_time: int = 0
+    boot_id: str = ""
     stopped: bool = False
     own_log: bool = True
     lower_dirs: list[str] = field(default_factory=list)

@@ -10,6 +10,7 @@ import stat
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cutaway.engine.errors import InvalidArgument
+from cutaway.kernel import rlimits as process_limits
 from cutaway.runtime.identity import capability_sets
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ _ALLOWED_DEVICES = (
     ("c", 5, 0, "rwm"), ("c", 5, 2, "rwm"), ("c", 136, None, "rwm"),
 )  # fmt: skip
 """Memory devices, the terminal, and pseudo-terminals of any number."""
+
+_OPEN_FILES = process_limits.get("RLIMIT_NOFILE")
 
 
 class Surroundings(NamedTuple):
@@ -111,7 +114,7 @@ def _process(container: Container, identity: Identity) -> dict[str, Any]:
         "cwd": config.WorkingDir or "/",
         "capabilities": process_capabilities(host, identity.uid),
         "noNewPrivileges": "no-new-privileges" in security_options(host),
-        "rlimits": [_rlimit(limit.Name, limit.Soft, limit.Hard) for limit in host.Ulimits],
+        "rlimits": rlimits(host),
     }
     if host.OomScoreAdj:
         process["oomScoreAdj"] = host.OomScoreAdj
@@ -134,8 +137,12 @@ def security_options(host: HostConfig) -> dict[str, str]:
     return found
 
 
-def _rlimit(name: str, soft: int, hard: int) -> dict[str, Any]:
-    return {"type": f"RLIMIT_{name.upper()}", "soft": soft, "hard": hard}
+def rlimits(host: HostConfig) -> list[dict[str, Any]]:
+    """OCI's `process.rlimits`; on open files what the engine was started with, as it has raised its own since."""
+    soft, hard = _OPEN_FILES
+    usual = {} if soft == hard else {"RLIMIT_NOFILE": _OPEN_FILES}
+    asked = {f"RLIMIT_{limit.Name.upper()}": (limit.Soft, limit.Hard) for limit in host.Ulimits}
+    return [{"type": name, "soft": soft, "hard": hard} for name, (soft, hard) in (usual | asked).items()]
 
 
 def _unmasked(host: HostConfig) -> bool:

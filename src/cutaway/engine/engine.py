@@ -47,6 +47,8 @@ if TYPE_CHECKING:
     from cutaway.engine import model
     from cutaway.engine.interface import Exit, LogLine, Stdio, Streams, Usage
     from cutaway.engine.places import Places
+    from cutaway.engine.processes import Process
+    from cutaway.engine.spawners import Adoption
 
 
 class LocalEngine:
@@ -59,7 +61,9 @@ class LocalEngine:
         database = self._database = open_database(places.database)
         self._all = Containers(Table(database, "containers", Record))
         self._janitor = Janitor()
-        self._link = SpawnerLink(places.spawner_socket, f"{places.runtime_dir}/spawner.log", self._on_loss)
+        self._link = SpawnerLink(
+            places.spawner_socket, f"{places.runtime_dir}/spawner.log", self._adoption, self._on_loss
+        )
         self._images = Images(places.images, database, self._users_of)
         unfinished: Table[list[Any]] = Table(database, "unfinished", list)
         self._networks = Networks(places, Table(database, "networks", Kept), unfinished)
@@ -347,6 +351,9 @@ class LocalEngine:
             apply(self._endpoints.published_operations(), Context())
         except OSError as error:
             print(f"networks: {error}", flush=True)
+
+    def _adoption(self, process: Process) -> Adoption:
+        return self._recovery.adoption(process)
 
     def _on_loss(self) -> None:
         if not self.ending.is_set():

@@ -11,7 +11,7 @@ import secrets
 from typing import TYPE_CHECKING
 
 from cutaway.engine import streams
-from cutaway.engine.description import environment, process_capabilities, security_options
+from cutaway.engine.description import environment, process_capabilities, rlimits, security_options
 from cutaway.engine.errors import Conflict, InvalidArgument, NotFound
 from cutaway.engine.model import Exec, ProcessConfig
 from cutaway.engine.signals import exit_code
@@ -118,16 +118,15 @@ class Executions:
         if config.Tty:
             process.terminal = await birth.terminal()
             set_window_size(process.terminal, *reversed(config.ConsoleSize))
-            self._copy_terminal(execution, process, attachment)
+            self._copy_terminal(process, attachment)
         await birth.execute()
         process.ended.add_done_callback(lambda ended: self._finish(execution, exit_code(ended.result().status)))
         return self._connected(process, attachment)
 
-    def _copy_terminal(self, execution: Execution, process: Process, attachment: streams.Attachment) -> None:
+    def _copy_terminal(self, process: Process, attachment: streams.Attachment) -> None:
         """A terminal's output goes through the spawner, so that one can detach."""
         with attachment.readers as readers:
-            named = {"output:terminal": process.terminal} | readers.named
-            self._link.adopt(execution.id, process.pid, named, None)
+            self._link.copy(process, {"output:terminal": process.terminal} | readers.named, None)
 
     def _connected(self, process: Process, attachment: streams.Attachment) -> Streams:
         """Our ends, for who is attached."""
@@ -159,6 +158,7 @@ class Executions:
             "cwd": config.WorkingDir or container.seen.Config.WorkingDir or "/",
             "capabilities": capabilities,
             "noNewPrivileges": "no-new-privileges" in security_options(host),
+            "rlimits": rlimits(host),
         }
         seccomp = None
         if not config.Privileged:

@@ -215,7 +215,7 @@ class Lifecycle:
         process = container.process
         if process and container.state.Running:
             with attachment.readers as readers:
-                self._link.attach(container.id, readers.named)
+                self._link.attach(process, readers.named)
         else:
             started: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             container.attaching.append((attachment, started))
@@ -232,7 +232,9 @@ class Lifecycle:
             return streams.duplicate(process.terminal)
         if not container.seen.Config.StdinOnce:
             return streams.duplicate(process.input)
-        self._link.release_input(container.id)
+        if process.input >= 0:
+            streams.give_input_away(self._places.runtime(container.id))
+            self._link.release_input(container.id)
         taken, process.input = process.input, -1
         return taken
 

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import os
-import time
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from cutaway.kernel import pidfd as pidfds
 from cutaway.kernel import procfs
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+BOOT_ID = procfs.boot_id()
 
 
 class Ended(NamedTuple):
@@ -20,13 +24,14 @@ class Ended(NamedTuple):
 
 class Process:
     """Held by `pidfd`, so that a signal never reaches another one. Owns its descriptors: `terminal`, the master of its
-    terminal, and `input`, the writing end of its standard input, are -1 where it has none."""
+    terminal, and `input`, the writing end of its standard input, are -1 where it has none; `readers`, by name
+    (`reader:1`, `reader:2`) are the pipes to those who are attached."""
 
     def __init__(self, key: str, pid: int, pidfd: int) -> None:
         self.key, self.pid, self.pidfd = key, pid, pidfd
         self.terminal = self.input = -1
+        self.readers: dict[int, str] = {}
         self.ended: asyncio.Future[Ended] = asyncio.get_running_loop().create_future()
-        self._watched = False
 
     @property
     def start_time(self) -> int:
@@ -43,30 +48,18 @@ class Process:
         except ProcessLookupError:
             pass
 
-    def watch(self) -> None:
-        """Watches one whose parent is gone: its end is seen by its pidfd."""
-        self._watched = True
-        asyncio.get_running_loop().add_reader(self.pidfd, self._note_end)
+    def keep_readers(self, descriptors: Mapping[str, int]) -> None:
+        """Keeps duplicates of the readers, for the case that the spawner dies, until their other ends are closed."""
+        for name, descriptor in descriptors.items():
+            if name.startswith("reader:"):
+                kept = os.dup(descriptor)
+                self.readers[kept] = name
+                asyncio.get_running_loop().add_reader(kept, self._drop_reader, kept)
 
-    def _note_end(self) -> None:
-        self._unwatch()
-        status = pidfds.exit_status(self.pidfd)
-        if status is None:  # it is not reaped yet, or the kernel is older; then only its corpse can tell
-            status = self._corpse()
-        if not self.ended.done():
-            self.ended.set_result(Ended(UNKNOWN_STATUS if status is None else status, time.time_ns()))
-
-    def _corpse(self) -> int | None:
-        try:
-            found = procfs.stat(self.pid)
-        except ProcessLookupError:
-            return pidfds.exit_status(self.pidfd)
-        return found.exit_status if found.state == "Z" else None
-
-    def _unwatch(self) -> None:
-        if self._watched:
-            asyncio.get_running_loop().remove_reader(self.pidfd)
-            self._watched = False
+    def _drop_reader(self, descriptor: int) -> None:
+        del self.readers[descriptor]
+        asyncio.get_running_loop().remove_reader(descriptor)
+        os.close(descriptor)
 
     def close_input(self) -> None:
         """The end of its standard input, as far as it is ours to end."""
@@ -76,13 +69,10 @@ class Process:
 
     def close(self) -> None:
         """Closes what is held of it."""
-        self._unwatch()
         self.close_input()
+        for reader in list(self.readers):
+            self._drop_reader(reader)
         for descriptor in (self.terminal, self.pidfd):
             if descriptor >= 0:
                 os.close(descriptor)
         self.terminal = self.pidfd = -1
-
-
-UNKNOWN_STATUS = 255 << 8
-"""The wait status of a process whose end nobody could tell."""

@@ -1,20 +1,25 @@
 """What an engine takes over from the one before it, and what it does when the spawner is lost.
 
-Containers outlive both. One whose parent still lives is followed through it; any other by its pidfd, and by PID and
-start time together, as a PID alone may be another's by now.
+Containers outlive both. A spawner that lives hands over those that it has. Any other is found by its PID, its start
+time and the host's boot together, as a PID alone may be another's by now, and handed to a new spawner.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from cutaway.engine import streams
+from cutaway.engine.errors import EngineError
 from cutaway.engine.networks import is_of_networks
-from cutaway.engine.processes import UNKNOWN_STATUS, Ended, Process
+from cutaway.engine.processes import BOOT_ID, Ended, Process
 from cutaway.engine.restarts import is_to_start_with_engine
+from cutaway.engine.spawners import Adoption
 from cutaway.plan.operation import load
+from cutaway.spawner.orphans import UNKNOWN_STATUS
 
 if TYPE_CHECKING:
     from cutaway.engine.containers import Container, Containers
@@ -23,8 +28,10 @@ if TYPE_CHECKING:
     from cutaway.engine.lifecycle import Lifecycle
     from cutaway.engine.outfit import Outfitter
     from cutaway.engine.places import Places
-    from cutaway.engine.spawners import Child, SpawnerLink
+    from cutaway.engine.spawners import SpawnerLink
     from cutaway.engine.starting import Starter
+
+_PAUSE = 1.0  # seconds
 
 
 class Recovery:
@@ -49,8 +56,8 @@ class Recovery:
         for container in self._containers:
             if container.state.Running:
                 await self._take_over(container, children.pop(container.id, None))
-        for key in children:
-            self._link.forget(key)
+        for process in children.values():  # executed in containers, or not wholly started
+            process.ended.add_done_callback(partial(_close, process))
         await self._finish_the_unfinished()
         await self._remove_owned()
         await self._sweep()
@@ -61,37 +68,37 @@ class Recovery:
                 self._lifecycle.stop_restarting(container)
 
     async def spawner_lost(self) -> None:
-        """A new spawner copies the output of what still runs; how it ends is seen here."""
-        if any(container.process for container in self._containers):
-            children = await self._link.connect()
-            for container in self._containers:
-                if container.process and container.id not in children:
-                    self._follow_alone(container, container.process)
+        """Has a new spawner copy the output of what runs, and see how it ends; tries until there is one."""
+        while self._link.is_needed:
+            try:
+                await self._link.connect()
+                return
+            except (EngineError, OSError) as error:
+                print(f"starting another spawner: {error}", flush=True)
+                await asyncio.sleep(_PAUSE)
 
-    async def _take_over(self, container: Container, child: Child | None) -> None:
-        process = _reopened(container)
-        if process is None:
-            await self._lifecycle.ended_unseen(container, self._end_of(container, child))
-            return
-        container.process = process
-        process.input = streams.open_input(self._places.runtime(container.id))
-        if child is None:
-            self._follow_alone(container, process)
+    def adoption(self, process: Process) -> Adoption:
+        """What a new spawner is to know of a process that runs."""
+        container = self._containers.get(process.key)
+        if container and container.process is process:
+            return self._starter.adoption(container, process)
+        return Adoption(streams.of_terminal(process.terminal))
+
+    async def _take_over(self, container: Container, process: Process | None) -> None:
+        container.process = process or _reopened(container)
+        if container.process is None:
+            await self._lifecycle.ended_unseen(container, self._end_of(container))
+        elif container.process.ended.done():
+            await self._lifecycle.ended_unseen(container, container.process.ended.result())
         else:
-            self._link.follow(process)
-            if container.seen.Config.Tty:
-                process.terminal = await self._link.terminal(container.id)
-        await self._outfitter.taken_over(container)
-        self._lifecycle.watch(container, process)
+            container.process.input = streams.open_input(self._places.runtime(container.id))
+            if process is None:
+                self._link.adopt(container.process)
+            await self._outfitter.taken_over(container)
+            self._lifecycle.watch(container, container.process)
 
-    def _follow_alone(self, container: Container, process: Process) -> None:
-        process.watch()
-        self._starter.copy_again(container, process)
-
-    def _end_of(self, container: Container, child: Child | None) -> Ended:
-        if child and child.ended:
-            return child.ended
-        written = read_exit_file(f"{self._places.container(container.id)}/exit")
+    def _end_of(self, container: Container) -> Ended:
+        written = _read_exit_file(f"{self._places.container(container.id)}/exit", container.state.Pid)
         return written or Ended(UNKNOWN_STATUS, time.time_ns())
 
     async def _finish_the_unfinished(self) -> None:
@@ -115,14 +122,14 @@ class Recovery:
                 await self._janitor.remove_tree(f"{directory}/{name}")
 
 
-def read_exit_file(path: str) -> Ended | None:
-    """What the spawner wrote down about a process's end, if it did."""
+def _read_exit_file(path: str, pid: int) -> Ended | None:
+    """What the spawner wrote down about the end of process `pid`, if it did."""
     try:
         with open(path, encoding="ascii") as file:
-            status, at = file.read().split()
-    except (OSError, ValueError):
+            written = [int(word) for word in file.read().split()]
+    except (FileNotFoundError, ValueError):
         return None
-    return Ended(int(status), int(at))
+    return Ended(*written[1:]) if written[:1] == [pid] and len(written) == 3 else None
 
 
 def _reopened(container: Container) -> Process | None:
@@ -132,7 +139,11 @@ def _reopened(container: Container) -> Process | None:
         process = Process(container.id, pid, os.pidfd_open(pid))
     except OSError:
         return None
-    if process.start_time == container.record.start_time:
+    if (BOOT_ID, process.start_time) == (container.record.boot_id, container.record.start_time):
         return process
     process.close()
     return None
+
+
+def _close(process: Process, _: object) -> None:
+    process.close()

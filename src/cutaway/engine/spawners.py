@@ -10,8 +10,10 @@ import os
 import socket
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from cutaway import __version__
 from cutaway.engine.errors import CannotInvoke, CommandNotFound, EngineError, NotStarted
 from cutaway.engine.processes import Ended, Process
+from cutaway.engine.streams import close_all
 from cutaway.plan.operation import dump
 from cutaway.spawner import main as spawner
 from cutaway.spawner.messages import receive, send
@@ -19,16 +21,18 @@ from cutaway.spawner.messages import receive, send
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from cutaway.engine.streams import Ends
     from cutaway.plan.operation import Operation
 
 _GO = b"g"
 
 
-class Child(NamedTuple):
-    """A process as the spawner knows it; `ended` is None while it runs."""
+class Adoption(NamedTuple):
+    """What a new spawner is told of a process that runs already; see `SpawnerLink.clone`."""
 
-    pid: int
-    ended: Ended | None
+    outputs: Ends
+    exit_file: str = ""
+    log: dict[str, Any] | None = None
 
 
 class Birth:
@@ -78,30 +82,77 @@ class Birth:
 
 
 class SpawnerLink:
-    """Requests go out at once. The end of a process settles its `ended`."""
+    """Requests go out at once. The end of a process settles its `ended`, whether or not its spawner is still there.
 
-    def __init__(self, path: str, log: str, on_loss: Callable[[], None]) -> None:
-        self._path, self._log, self._on_loss = path, log, on_loss
+    `adoption` says what a new spawner is to be told of a process; `on_loss` is called when there is none any more.
+    """
+
+    def __init__(
+        self, path: str, log: str, adoption: Callable[[Process], Adoption], on_loss: Callable[[], None]
+    ) -> None:
+        self._path, self._log, self._adoption, self._on_loss = path, log, adoption, on_loss
         self._processes: dict[str, Process] = {}
         self._socket: socket.socket | None = None
         self._connecting = asyncio.Lock()
         self._starting: dict[str, asyncio.Future[Process]] = {}
-        self._terminals: dict[str, asyncio.Future[int]] = {}
         self.pid = 0
 
-    async def connect(self) -> dict[str, Child]:
-        """Connects, to a spawner that is there or to a new one; returns the children it has, by key."""
+    @property
+    def is_needed(self) -> bool:
+        """Whether there are processes whose output is to be copied and whose end is to be seen."""
+        return bool(self._processes)
+
+    async def connect(self) -> dict[str, Process]:
+        """Connects, to a spawner that is there or to a new one, which adopts what runs. Raises `EngineError`.
+
+        Returns the processes of the spawner that was there, by key; those that run are followed from here on.
+        """
         async with self._connecting:
             if self._socket:
                 return {}
-            peer = _try_connect(self._path) or self._launch()
-            greeting, _ = await _next_message(peer)
-            if greeting is None:
-                raise EngineError(f"the spawner ended at once; {self._log} may say why")
+            peer = _try_connect(self._path)
+            found = await self._join(peer) if peer else {}
+            if self._socket is None:
+                await self._join(self._launch())
+                for process in self._processes.values():
+                    self._send_adoption(process)
+            if self._socket is None:
+                raise EngineError(f"a spawner could not be started; {self._log} may say why")
+            return found
+
+    async def _join(self, peer: socket.socket) -> dict[str, Process]:
+        """Learns what processes a spawner has, and stays with it; one of another version is ended, its processes are
+        not: they are for the next."""
+        greeting, _ = await _next_message(peer)
+        if greeting is None:
+            peer.close()
+            return {}
+        children = [await _next_message(peer) for _ in range(greeting["children"])]
+        found = {child["child"]: self._take(child, descriptors) for child, descriptors in children if child}
+        if greeting["version"] == __version__:
             self.pid, self._socket = greeting["pid"], peer
-            peer.setblocking(False)
             asyncio.get_running_loop().add_reader(peer, self._receive)
-            return {key: _child(*fields) for key, fields in greeting["children"].items()}
+        else:
+            print(
+                f"the spawner is of version {greeting['version']}, the engine of {__version__}: another one is started",
+                flush=True,
+            )
+            await _retire(peer)
+        return found
+
+    def _take(self, child: dict[str, Any], descriptors: list[int]) -> Process:
+        """The process that a spawner tells of; followed while it runs."""
+        held = dict(zip(child["descriptors"], descriptors, strict=True))
+        known = self._processes.pop(child["child"], None)
+        process = known or Process(child["child"], child["pid"], held.pop("process", -1))
+        if not known:
+            process.terminal = held.pop("terminal", -1)
+        close_all(held.values())
+        if child["status"] is None:
+            self._processes[process.key] = process
+        elif not process.ended.done():
+            process.ended.set_result(Ended(child["status"], child["at"]))
+        return process
 
     async def clone(
         self,
@@ -123,24 +174,20 @@ class SpawnerLink:
             self._send({"do": "start", "key": key, "flags": flags, "exit_file": exit_file, "log": log}, named)
         return Birth(future, ours)
 
-    def follow(self, process: Process) -> None:
-        """Settles `process.ended` when the spawner tells of its end: it is the spawner's child."""
+    def adopt(self, process: Process) -> None:
+        """Follows a process that runs, whose spawner has died."""
         self._processes[process.key] = process
+        self._send_adoption(process)
 
-    def adopt(self, key: str, pid: int, descriptors: Mapping[str, int], log: dict[str, Any] | None) -> None:
-        """Has the output of a running process copied: `output:stdout`, `output:stderr`, to `reader:1`, `reader:2`."""
-        self._send({"do": "adopt", "key": key, "pid": pid, "log": log}, descriptors)
+    def copy(self, process: Process, descriptors: Mapping[str, int], log: dict[str, Any] | None) -> None:
+        """Has the output copied that was not there when the process was started: `output:terminal`, to `reader:1`."""
+        process.keep_readers(descriptors)
+        self._send({"do": "copy", "key": process.key, "log": log}, descriptors)
 
-    def attach(self, key: str, descriptors: Mapping[str, int]) -> None:
+    def attach(self, process: Process, descriptors: Mapping[str, int]) -> None:
         """Has a process's output copied to `reader:1`, `reader:2` also."""
-        self._send({"do": "attach", "key": key}, descriptors)
-
-    async def terminal(self, key: str) -> int:
-        """A duplicate of the master of a process's terminal, -1 where it has none."""
-        future = self._terminals[key] = asyncio.get_running_loop().create_future()
-        self._send({"do": "terminal", "key": key}, {})
-        held: int = await future
-        return held
+        process.keep_readers(descriptors)
+        self._send({"do": "attach", "key": process.key}, descriptors)
 
     def release_input(self, key: str) -> None:
         """Has the spawner let go of the process's standard input."""
@@ -176,6 +223,15 @@ class SpawnerLink:
             raise EngineError(f"the spawner could not be started; {self._log} may say why")
         return peer
 
+    def _send_adoption(self, process: Process) -> None:
+        outputs, exit_file, log = self._adoption(process)
+        message = {"do": "adopt", "key": process.key, "pid": process.pid, "exit_file": exit_file, "log": log}
+        own = {"process": process.pidfd} | ({"input": process.input} if process.input >= 0 else {})
+        with outputs:
+            self._send(message, outputs.named | own)
+        for descriptor, name in process.readers.items():
+            self._send({"do": "attach", "key": process.key}, {name: descriptor})
+
     def _send(self, message: dict[str, Any], descriptors: Mapping[str, int]) -> None:
         if self._socket is None:
             return
@@ -206,14 +262,12 @@ class SpawnerLink:
     def _handle(self, message: dict[str, Any], descriptors: list[int]) -> None:
         if "started" in message:
             process = Process(message["started"], message["pid"], descriptors[0])
-            self.follow(process)
+            self._processes[process.key] = process
             self._starting.pop(process.key).set_result(process)
         elif "failed" in message:
             future = self._starting.pop(message["failed"], None)
             if future:
                 future.set_exception(NotStarted(f"the process could not be cloned: {message['message']}"))
-        elif "terminal" in message:
-            self._terminals.pop(message["terminal"]).set_result(descriptors[0] if descriptors else -1)
         elif "exited" in message:
             self._note_end(message["exited"], Ended(message["status"], message["at"]))
 
@@ -229,12 +283,9 @@ class SpawnerLink:
         asyncio.get_running_loop().remove_reader(self._socket)
         self._socket.close()
         self._socket, self.pid = None, 0
-        futures: list[asyncio.Future[Any]] = [*self._starting.values(), *self._terminals.values()]
-        for future in futures:
-            future.set_exception(EngineError("the spawner died while it was asked for something; try again"))
+        for future in self._starting.values():
+            future.set_exception(EngineError("the spawner died while it started this; try again"))
         self._starting.clear()
-        self._terminals.clear()
-        self._processes.clear()
         self._on_loss()
 
 
@@ -246,6 +297,17 @@ def _try_connect(path: str) -> socket.socket | None:
         peer.close()
         return None
     return peer
+
+
+async def _retire(peer: socket.socket) -> None:
+    """Ends a spawner and waits until it has let go of what it copied. All versions know this message."""
+    with peer:
+        try:
+            send(peer, {"do": "stop", "descriptors": []})
+            while (await _next_message(peer))[0]:
+                pass
+        except OSError:
+            pass  # it has ended already
 
 
 def _execute_spawner(listener: int, log: str) -> None:
@@ -288,10 +350,6 @@ async def _next_message(peer: socket.socket) -> tuple[dict[str, Any] | None, lis
 def _settle(future: asyncio.Future[None]) -> None:
     if not future.done():
         future.set_result(None)
-
-
-def _child(pid: int, status: int | None, at: int) -> Child:
-    return Child(pid, None if status is None else Ended(status, at))
 
 
 def _not_started(failure: dict[str, Any]) -> NotStarted:

@@ -14,6 +14,8 @@ from cutaway.engine import streams
 from cutaway.engine.containers import now
 from cutaway.engine.logs import log_settings
 from cutaway.engine.model import NEVER
+from cutaway.engine.processes import BOOT_ID
+from cutaway.engine.spawners import Adoption
 from cutaway.kernel.pty import set_window_size
 from cutaway.plan.operation import Context, dump
 from cutaway.plan.plan import apply
@@ -81,9 +83,8 @@ class Starter:
         if path := outfit.shared.get("pid"):
             context.descriptors["pid_namespace"] = os.open(path, os.O_RDONLY)
         born_with = {name: context.descriptors[name] for name in BORN_WITH if name in context.descriptors}
-        exit_file = f"{self._places.container(container.id)}/exit"
         return await self._link.clone(
-            container.id, outfit.new.flags, born_with | ends.ours(), exit_file, self._log(container)
+            container.id, outfit.new.flags, born_with | ends.ours(), self._exit_file(container), self._log(container)
         )
 
     def _prepare(
@@ -102,8 +103,8 @@ class Starter:
         if container.seen.Config.Tty:
             process.terminal = await birth.terminal()
             set_window_size(process.terminal, *reversed(container.seen.HostConfig.ConsoleSize))
-            self.copy_terminal(container, process)
-        self._pass_readers(container)  # before the program runs, so that who waited for it misses nothing
+            self._link.copy(process, {"output:terminal": process.terminal}, self._log(container))
+        self._pass_readers(container, process)  # before the program runs, so that who waited for it misses nothing
         await self._outfitter.started(container, context)
         await birth.execute()
 
@@ -112,7 +113,7 @@ class Starter:
         state.Status, state.Running, state.Restarting, state.Dead = "running", True, False, False
         state.Pid, state.ExitCode, state.Error, state.OOMKilled = process.pid, 0, "", False
         state.StartedAt, state.FinishedAt = now(), NEVER
-        container.record.start_time = process.start_time
+        container.record.start_time, container.record.boot_id = process.start_time, BOOT_ID
         self._containers.save(container)
 
     # Output
@@ -125,26 +126,30 @@ class Starter:
         directory = self._places.runtime(container.id)
         shutil.rmtree(directory, ignore_errors=True)
         os.makedirs(directory, 0o700)
-        if container.seen.Config.Tty:
+        config = container.seen.Config
+        if config.Tty:
             return streams.Ends()
-        return streams.make_pipes(directory, stdin=container.seen.Config.OpenStdin)
+        return streams.make_pipes(directory, stdin=config.OpenStdin, stdin_once=config.StdinOnce)
 
-    def _pass_readers(self, container: Container) -> None:
+    def _pass_readers(self, container: Container, process: Process) -> None:
         for attachment, _ in container.attaching:
             with attachment.readers as readers:
-                self._link.attach(container.id, readers.named)
+                self._link.attach(process, readers.named)
 
-    def copy_terminal(self, container: Container, process: Process) -> None:
-        """Has the spawner copy what comes out of the container's terminal."""
-        self._link.adopt(container.id, process.pid, {"output:terminal": process.terminal}, self._log(container))
+    def adoption(self, container: Container, process: Process) -> Adoption:
+        """What a new spawner is to know of a container's first process."""
+        return Adoption(self._outputs(container, process), self._exit_file(container), self._log(container))
 
-    def copy_again(self, container: Container, process: Process) -> None:
-        """Has a new spawner copy the output of a container that is not its child."""
-        if process.terminal >= 0:
-            self.copy_terminal(container, process)
-        elif container.record.own_log and not container.seen.Config.Tty:
-            with streams.open_outputs(self._places.runtime(container.id)) as ends:
-                self._link.adopt(container.id, process.pid, ends.named, self._log(container))
+    def _outputs(self, container: Container, process: Process) -> streams.Ends:
+        if container.seen.Config.Tty or not container.record.own_log:
+            return streams.of_terminal(process.terminal)
+        try:
+            return streams.open_outputs(self._places.runtime(container.id))
+        except FileNotFoundError:  # somebody has emptied the runtime directory
+            return streams.Ends()
+
+    def _exit_file(self, container: Container) -> str:
+        return f"{self._places.container(container.id)}/exit"
 
     def _log(self, container: Container) -> dict[str, Any] | None:
         if not container.record.own_log:

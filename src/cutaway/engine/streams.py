@@ -54,8 +54,11 @@ def given(stdio: Stdio) -> Ends:
     return ends
 
 
-def make_pipes(directory: str, *, stdin: bool) -> Ends:
-    """New named pipes in `directory`: the process's ends, and ours as `output:stdout`, `output:stderr`, `input`."""
+def make_pipes(directory: str, *, stdin: bool, stdin_once: bool) -> Ends:
+    """New named pipes in `directory`: the process's ends, and ours as `output:stdout`, `output:stderr`, `input`.
+
+    With `stdin_once` the process reads the end of its standard input when all writers are gone, else never.
+    """
     ends = Ends()
     for name in (_STDOUT, _STDERR):
         os.mkfifo(f"{directory}/{name}", 0o600)
@@ -64,9 +67,12 @@ def make_pipes(directory: str, *, stdin: bool) -> Ends:
     if stdin:
         os.mkfifo(f"{directory}/{_STDIN}", 0o600)
         both = os.open(f"{directory}/{_STDIN}", os.O_RDWR)
-        ends.named[_STDIN] = os.open(f"{directory}/{_STDIN}", os.O_RDONLY)
         ends.named["input"] = open_input(directory)
-        os.close(both)
+        if stdin_once:
+            ends.named[_STDIN] = os.open(f"{directory}/{_STDIN}", os.O_RDONLY)
+            os.close(both)
+        else:
+            ends.named[_STDIN] = both
     else:
         ends.named[_STDIN] = os.open(os.devnull, os.O_RDONLY)
     return ends
@@ -80,6 +86,14 @@ def open_outputs(directory: str) -> Ends:
     return ends
 
 
+def of_terminal(terminal: int) -> Ends:
+    """A duplicate of a terminal's master, where there is one."""
+    ends = Ends()
+    if terminal >= 0:
+        ends.named["output:terminal"] = os.dup(terminal)
+    return ends
+
+
 def open_input(directory: str) -> int:
     """Our end of the input pipe in `directory`; -1 where there is none, or nobody reads it any more."""
     try:
@@ -88,6 +102,11 @@ def open_input(directory: str) -> int:
         return -1
     os.set_blocking(descriptor, True)
     return descriptor
+
+
+def give_input_away(directory: str) -> None:
+    """Takes away the name of the input pipe in `directory`: nobody but those who have it can write to it any more."""
+    os.unlink(f"{directory}/{_STDIN}")
 
 
 def piped(attachment: Attachment, config: ExecConfig) -> Ends:

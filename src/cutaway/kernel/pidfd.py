@@ -51,3 +51,16 @@ def exit_status(pidfd: int) -> int | None:
         return None
     mask, *_, status = _INFO.unpack(buffer)
     return int(status) if mask & _PIDFD_INFO_EXIT else None
+
+
+def keeps_exit_status() -> bool:
+    """Whether this kernel is one whose pidfds tell `exit_status`: tried on a child, so for processes of one thread."""
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0)
+    pidfd = os.pidfd_open(pid)
+    os.waitpid(pid, 0)
+    try:
+        return exit_status(pidfd) is not None
+    finally:
+        os.close(pidfd)

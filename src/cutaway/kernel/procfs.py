@@ -303,6 +303,11 @@ def boot_time() -> int:
     return next(int(line.split()[1]) for line in _text("/proc/stat").splitlines() if line.startswith("btime "))
 
 
+def boot_id() -> str:
+    """Random, and another after each start of the machine."""
+    return _text("/proc/sys/kernel/random/boot_id").strip()
+
+
 def load_average() -> tuple[float, float, float]:
     """How many processes ran or waited for a disk, on average of 1, 5 and 15 minutes."""
     one, five, fifteen, *_ = _text("/proc/loadavg").split()

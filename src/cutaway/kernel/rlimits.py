@@ -61,6 +61,12 @@ def set(name: str, soft: int, hard: int, pid: int = 0) -> None:
         raise HardLimitError(name, hard, allowed) from None
 
 
+def raise_soft(name: str) -> None:
+    """Raises the soft limit of the calling process to its hard one."""
+    _, hard = get(name)
+    set(name, hard, hard)
+
+
 def _prlimit(pid: int, name: str, new: object, old: object) -> None:
     if name not in NUMBERS:
         raise ValueError(f"{name} is not a resource limit; getrlimit(2) lists them")

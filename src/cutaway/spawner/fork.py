@@ -38,15 +38,23 @@ def start(descriptors: dict[str, int], flags: int, host: int, own_pid_namespace:
     try:
         pid, pidfd = clone(flags, descriptors.get("cgroup", -1))
         if pid == 0:
-            _become(_socket.socket(fileno=descriptors["report"]), Context(host=host), cloned_into=flags != 0)
+            _become(descriptors["report"], Context(host=host), cloned_into=flags != 0)
     finally:  # which a child never reaches
         if joined >= 0:
             setns(own_pid_namespace, CLONE_NEWPID)
     return pid, pidfd
 
 
-def _become(report: _socket.socket, context: Context, cloned_into: bool) -> NoReturn:
-    """The child, from here to the program. The first operation, new namespaces, was done by cloning if so."""
+def _become(report: int, context: Context, cloned_into: bool) -> NoReturn:
+    """The child, which whatever happens never comes back: it would be a second spawner."""
+    try:
+        _run(_socket.socket(fileno=report), context, cloned_into)
+    finally:
+        os._exit(127)
+
+
+def _run(report: _socket.socket, context: Context, cloned_into: bool) -> None:
+    """From here to the program. The first operation, new namespaces, was done by cloning if so."""
     current: Operation | None = None
     try:
         for signal in _IGNORED_BY_PYTHON:
@@ -59,8 +67,6 @@ def _become(report: _socket.socket, context: Context, cloned_into: bool) -> NoRe
             execute.apply(context)
     except BaseException as error:
         _say(report, current, error)
-    finally:  # whatever happens: a child that came back would be a second spawner
-        os._exit(127)
 
 
 def _received(report: _socket.socket, context: Context) -> list[Operation]:

@@ -7,12 +7,14 @@ that connects. It never grows: requests are forgotten once done, and of a contai
 from __future__ import annotations
 
 import _socket
+import errno
 import gc
 import os
 import select
 import sys
 from time import time_ns
 
+from cutaway import __version__
 from cutaway.kernel.memfd import sealed_copy
 from cutaway.kernel.mounts import MS_PRIVATE, attach_at, enter_root, new_mount, set_attributes
 from cutaway.kernel.namespaces import CLONE_NEWNS, unshare
@@ -20,32 +22,34 @@ from cutaway.kernel.prctl import set_dumpable
 from cutaway.spawner.fork import start
 from cutaway.spawner.logs import DRIVERS
 from cutaway.spawner.messages import receive, send
+from cutaway.spawner.orphans import Orphans
 from cutaway.spawner.output import Source
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Mapping
     from typing import Any
 
     from cutaway.spawner.logs import Log
 
+_NOTHING: Mapping[str, int] = {}
 _STREAMS = {"output:stdout": 1, "output:stderr": 2, "output:terminal": 1}
 
 
 class Child:
-    """A process and its output. `status`: its wait status once it has ended; `pidfd`: -1 if it is not our child;
-    `input`: the writing end of its standard input, kept open so that a dying engine does not end it."""
+    """A process and its output. `is_orphan`: a spawner that died was its parent; `status`: its wait status once it has
+    ended; `input`: the writing end of its standard input, kept open so that a dying engine does not end it."""
 
-    __slots__ = ("ended_at", "exit_file", "has_terminal", "input", "log", "pid", "pidfd", "sources", "status")
+    __slots__ = ("ended_at", "exit_file", "input", "is_orphan", "log", "pid", "pidfd", "sources", "status", "terminal")
 
-    def __init__(self, pid: int, pidfd: int, exit_file: str) -> None:
-        self.pid, self.pidfd, self.exit_file = pid, pidfd, exit_file
+    def __init__(self, pid: int, pidfd: int, exit_file: str, *, is_orphan: bool) -> None:
+        self.pid, self.pidfd, self.exit_file, self.is_orphan = pid, pidfd, exit_file, is_orphan
         self.sources: list[Source] = []
         self.log: Log | None = None
         self.status: int | None = None
         self.ended_at = 0
         self.input = -1
-        self.has_terminal = False
+        self.terminal: Source | None = None
 
 
 class Spawner:
@@ -54,11 +58,12 @@ class Spawner:
     def __init__(self, listener: _socket.socket, host: int) -> None:
         self._listener, self._host = listener, host
         self._engine: _socket.socket | None = None
-        self._unsent: list[tuple[dict[str, Any], int]] = []
+        self._unsent: list[tuple[dict[str, Any], list[int]]] = []
         self._children: dict[str, Child] = {}
         self._own_pid_namespace = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
         self._poll = select.epoll()
         self._handlers: dict[int, Callable[[], object]] = {}
+        self._orphans = Orphans(host, self._watch, self._unwatch)
         self._watch(listener.fileno(), self._accept)
 
     def serve(self) -> None:
@@ -67,10 +72,10 @@ class Spawner:
         Its requests come first: it asks for an output to be copied before it lets a program write any.
         """
         while self._handlers:
-            ready = self._poll.poll()
+            ready = [(descriptor, self._handlers.get(descriptor)) for descriptor, _events in self._poll.poll()]
             _guarded(self._take_requests)
-            for descriptor, _events in ready:
-                if handler := self._handlers.get(descriptor):
+            for descriptor, handler in ready:
+                if handler and self._handlers.get(descriptor) is handler:  # none before it has closed or reused it
                     _guarded(handler)
 
     def _accept(self) -> None:
@@ -79,14 +84,20 @@ class Spawner:
         self._engine = _socket.socket(fileno=descriptor)
         self._engine.setblocking(False)
         self._watch(descriptor, self._take_requests)
-        children = {key: (child.pid, child.status, child.ended_at) for key, child in self._children.items()}
-        self._tell({"pid": os.getpid(), "children": children})
+        self._tell({"version": __version__, "pid": os.getpid(), "children": len(self._children)})
+        for key, child in self._children.items():
+            held = {"process": child.pidfd} if child.status is None else {}
+            if child.terminal and child.terminal.open:
+                held["terminal"] = child.terminal.descriptor
+            self._tell({"child": key, "pid": child.pid, "status": child.status, "at": child.ended_at}, held)
 
     def _disconnect(self) -> None:
         if self._engine:
             self._unwatch(self._engine.fileno())
             self._engine.close()
         self._engine = None
+        for _message, descriptors in self._unsent:
+            _close_all(descriptors)
         self._unsent.clear()
 
     def _take_requests(self) -> None:
@@ -106,28 +117,38 @@ class Spawner:
         if message is None:
             self._disconnect()
             return False
-        named = dict(zip(message.get("descriptors", ()), descriptors, strict=True))
+        named = dict(zip(message["descriptors"], descriptors, strict=False))
         try:
+            if len(named) < len(message["descriptors"]):
+                raise OSError(errno.EMFILE, "the spawner has as many files open as it may (RLIMIT_NOFILE)")
             _REQUESTS[message["do"]](self, message, named)
-        except OSError as error:
-            self._tell({"failed": message["key"], "errno": error.errno, "message": str(error)})
+        except Exception as error:
+            print(f"{message['do']}: {type(error).__name__}: {error}", flush=True)
+            self._tell({"failed": message.get("key"), "message": str(error)})
         finally:
-            for descriptor in named.values():
-                os.close(descriptor)
+            _close_all(named.values())
         return True
 
     def _start(self, message: dict[str, Any], descriptors: dict[str, int]) -> None:
         key = message["key"]
         pid, pidfd = start(descriptors, message["flags"], self._host, self._own_pid_namespace)
-        child = self._children[key] = Child(pid, pidfd, message["exit_file"])
+        child = self._children[key] = Child(pid, pidfd, message["exit_file"], is_orphan=False)
         self._watch(pidfd, lambda: self._ended(key))
         self._copy_output(child, message, descriptors)
-        self._tell({"started": key, "pid": pid}, pidfd)
+        self._tell({"started": key, "pid": pid}, {"process": pidfd})
 
     def _adopt(self, message: dict[str, Any], descriptors: dict[str, int]) -> None:
-        """Takes over the output of a process that is not a child of this spawner, or one's terminal."""
-        child = self._children.setdefault(message["key"], Child(message["pid"], -1, ""))
+        """Takes over a process from a spawner that has died."""
+        key, pid, pidfd = message["key"], message["pid"], descriptors.pop("process")
+        child = self._children[key] = Child(pid, pidfd, message["exit_file"], is_orphan=True)
+        self._orphans.add(pid)
+        self._watch(pidfd, lambda: self._ended(key))
         self._copy_output(child, message, descriptors)
+
+    def _copy(self, message: dict[str, Any], descriptors: dict[str, int]) -> None:
+        """Has output copied that was not there when the process was started: its terminal's."""
+        if child := self._children.get(message["key"]):
+            self._copy_output(child, message, descriptors)
 
     def _copy_output(self, child: Child, message: dict[str, Any], descriptors: dict[str, int]) -> None:
         if message.get("log") and not child.log:
@@ -136,7 +157,8 @@ class Spawner:
             if name in descriptors:
                 source = Source(descriptors.pop(name), stream, child.log, self._poll, self._handlers)
                 child.sources.append(source)
-                child.has_terminal = name == "output:terminal"
+                if name == "output:terminal":
+                    child.terminal = source
         child.input = descriptors.pop("input", child.input)
         self._add_readers(child, descriptors)
 
@@ -150,51 +172,42 @@ class Spawner:
             if name in descriptors:
                 source.add_reader(descriptors.pop(name))
 
-    def _terminal(self, message: dict[str, Any], descriptors: dict[str, int]) -> None:  # noqa: ARG002
-        child = self._children.get(message["key"])
-        held = child.sources[0].descriptor if child and child.has_terminal and child.sources else -1
-        self._tell({"terminal": message["key"]}, held)
-
     def _release(self, message: dict[str, Any], descriptors: dict[str, int]) -> None:  # noqa: ARG002
         if child := self._children.get(message["key"]):
             _close_input(child)
 
     def _forget(self, message: dict[str, Any], descriptors: dict[str, int]) -> None:  # noqa: ARG002
-        child = self._children.pop(message["key"], None)
-        if child:
-            self._close_output(child)
+        self._children.pop(message["key"], None)
 
     def _stop(self, message: dict[str, Any], descriptors: dict[str, int]) -> None:  # noqa: ARG002
         self._handlers.clear()
 
     def _ended(self, key: str) -> None:
         child = self._children[key]
-        pid, status = os.waitpid(child.pid, os.WNOHANG)
-        if not pid:  # the event was another descriptor's, of the same number
-            return
+        child.status, child.ended_at = self._status(child), time_ns()
         self._unwatch(child.pidfd)
         os.close(child.pidfd)
-        child.pidfd, child.status = -1, status
-        child.ended_at = time_ns()
-        for source in child.sources:
-            source.drain()
+        self._finish_output(child)
         if child.exit_file:
             self._write_exit_file(child)
-        self._close_output(child)
-        self._tell({"exited": key, "status": status, "at": child.ended_at})
+        self._tell({"exited": key, "status": child.status, "at": child.ended_at})
+
+    def _status(self, child: Child) -> int:
+        return self._orphans.take(child.pid, child.pidfd) if child.is_orphan else os.waitpid(child.pid, 0)[1]
 
     def _write_exit_file(self, child: Child) -> None:
         try:
-            file = os.open(child.exit_file[1:], os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600, dir_fd=self._host)
-            os.write(file, f"{child.status} {child.ended_at}\n".encode())
+            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+            file = os.open(child.exit_file[1:], flags, 0o600, dir_fd=self._host)
+            os.write(file, f"{child.pid} {child.status} {child.ended_at}\n".encode())
             os.close(file)
         except OSError as error:
             print(f"{child.exit_file}: {error}", flush=True)
 
-    def _close_output(self, child: Child) -> None:
+    def _finish_output(self, child: Child) -> None:
         _close_input(child)
         for source in child.sources:
-            source.close()
+            source.finish()
         child.sources.clear()
         if child.log:
             child.log.close()
@@ -204,16 +217,17 @@ class Spawner:
         flags = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
         return DRIVERS[driver](os.open(directory[1:], flags, dir_fd=self._host), max_size, max_files)
 
-    def _tell(self, message: dict[str, Any], descriptor: int = -1) -> None:
-        """Sends to the engine, if one is there. What does not fit now waits, each descriptor as a duplicate."""
-        self._unsent.append((message, os.dup(descriptor) if descriptor >= 0 else -1))
+    def _tell(self, message: dict[str, Any], held: Mapping[str, int] = _NOTHING) -> None:
+        """Sends to the engine, if one is there, with `held`, descriptors by name. What does not fit now waits."""
+        message["descriptors"] = list(held)
+        self._unsent.append((message, [os.dup(descriptor) for descriptor in held.values()]))
         self._send_unsent()
 
     def _send_unsent(self) -> None:
         while self._unsent and self._engine:
-            message, descriptor = self._unsent[0]
+            message, descriptors = self._unsent[0]
             try:
-                send(self._engine, message, [descriptor] if descriptor >= 0 else [])
+                send(self._engine, message, descriptors)
             except BlockingIOError:
                 self._poll.modify(self._engine.fileno(), select.EPOLLIN | select.EPOLLOUT)
                 return
@@ -221,8 +235,7 @@ class Spawner:
                 self._disconnect()
                 return
             self._unsent.pop(0)
-            if descriptor >= 0:
-                os.close(descriptor)
+            _close_all(descriptors)
         if self._engine:
             self._poll.modify(self._engine.fileno(), select.EPOLLIN)
 
@@ -238,9 +251,9 @@ class Spawner:
 _REQUESTS: dict[str, Callable[[Spawner, dict[str, Any], dict[str, int]], None]] = {
     "start": Spawner._start,
     "adopt": Spawner._adopt,
+    "copy": Spawner._copy,
     "attach": Spawner._attach,
     "release": Spawner._release,
-    "terminal": Spawner._terminal,
     "forget": Spawner._forget,
     "stop": Spawner._stop,
 }
@@ -252,6 +265,11 @@ def _guarded(handler: Callable[[], object]) -> None:
         handler()
     except Exception as error:
         print(f"{handler}: {type(error).__name__}: {error}", flush=True)
+
+
+def _close_all(descriptors: Iterable[int]) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)
 
 
 def _close_input(child: Child) -> None:

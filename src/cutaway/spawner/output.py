@@ -6,6 +6,7 @@ it is the container that waits, as it would on a pipe of its own.
 
 from __future__ import annotations
 
+import fcntl
 import os
 
 TYPE_CHECKING = False
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from cutaway.spawner.logs import Log
 
 _CHUNK = 1 << 16
+_MOST_LEFT = 1 << 21
+"""Bytes: twice the largest pipe that a container may make of its output's. More comes only from who is not of it."""
 
 
 class Source:
@@ -52,9 +55,7 @@ class Source:
         self._readers[descriptor] = b""
 
     def copy(self) -> bool:
-        """Passes on one chunk; False where none is there or may be taken now."""
-        if not self.open or any(self._readers.values()):
-            return False
+        """Passes on one chunk; False where none is there now, or will be."""
         try:
             chunk = os.read(self.descriptor, _CHUNK)
         except BlockingIOError:
@@ -68,17 +69,19 @@ class Source:
             self._keep(chunk)
         for reader in list(self._readers):
             self._write(reader, chunk)
+        self._pace()
         return True
 
-    def drain(self) -> None:
-        """Passes on all that has been written so far, as far as readers take it."""
-        while self.copy():
-            pass
-
-    def close(self) -> None:
-        """Stops reading; who is attached gets what is on its way, then the end."""
+    def finish(self) -> None:
+        """Passes on what is left of a process that has ended: when this returns, it is in the log and in the pipes of
+        readers, which are made larger for those that are behind."""
+        for _ in range(_MOST_LEFT // _CHUNK):
+            if not self.open or not self.copy():
+                break
         if self.open:
             self._end()
+        for reader, rest in list(self._readers.items()):
+            self._enlarge(reader, len(rest))
 
     def _keep(self, chunk: bytes) -> None:
         try:
@@ -87,7 +90,15 @@ class Source:
         except OSError as error:  # a full disk must not stop the container
             print(f"log: {error}", flush=True)
 
+    def _enlarge(self, reader: int, more: int) -> None:
+        try:
+            fcntl.fcntl(reader, fcntl.F_SETPIPE_SZ, fcntl.fcntl(reader, fcntl.F_GETPIPE_SZ) + more)
+        except OSError:  # as large as pipes may be: the reader gets it piece by piece
+            return
+        self._continue(reader)
+
     def _write(self, reader: int, chunk: bytes) -> None:
+        chunk = self._readers[reader] + chunk
         try:
             taken = os.write(reader, chunk)
         except BlockingIOError:
@@ -95,23 +106,24 @@ class Source:
         except OSError:  # EPIPE: it went away
             self._drop(reader)
             return
+        self._readers[reader] = chunk[taken:]
         if taken < len(chunk):
-            self._wait_for(reader, chunk[taken:])
-
-    def _wait_for(self, reader: int, rest: bytes) -> None:
-        if not self._readers[reader]:
             self._watch(reader, _WRITABLE, lambda: self._continue(reader))
-            self._unwatch(self.descriptor)  # leaving it unread; a hang-up would be told even of no events
-        self._readers[reader] = rest
+        else:
+            self._unwatch(reader)
 
     def _continue(self, reader: int) -> None:
-        rest, self._readers[reader] = self._readers[reader], b""
-        self._unwatch(reader)
-        self._write(reader, rest)
-        if reader in self._readers and not self._readers[reader] and not self.open:
-            self._drop(reader)
+        self._write(reader, b"")
+        if not self.open:
+            self._drop_idle()
+        self._pace()
+
+    def _pace(self) -> None:
+        """Reads while no reader is behind. Then it is not watched at all: a hang-up would be told even of no events."""
         if self.open and not any(self._readers.values()):
             self._watch(self.descriptor, _READABLE, self.copy)
+        else:
+            self._unwatch(self.descriptor)
 
     def _drop(self, reader: int) -> None:
         del self._readers[reader]
@@ -122,6 +134,9 @@ class Source:
         self._unwatch(self.descriptor)
         os.close(self.descriptor)
         self.descriptor = -1
+        self._drop_idle()
+
+    def _drop_idle(self) -> None:
         for reader, rest in list(self._readers.items()):
             if not rest:
                 self._drop(reader)

@@ -9,9 +9,12 @@ from cutaway.cli import foreground
 from cutaway.cli.parser import WrongNumber
 from cutaway.cli.verb import verb
 from cutaway.engine import cidfile
+from cutaway.engine.errors import NotFound
 from cutaway.engine.options import CREATE, RUN, create_request, reads_files
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from cutaway.cli.parser import Parsed
     from cutaway.cli.session import Session
     from cutaway.engine.model import CreateRequest
@@ -35,22 +38,11 @@ async def run(session: Session, parsed: Parsed) -> int:
     if not options.get("detach"):
         foreground.check_terminal(session, stdin=request.config.AttachStdin, tty=request.config.Tty)
     container_id = await _create(session, request)
-    if options.get("detach"):
-        await session.engine.start(container_id)
-        await session.print(container_id)
-        return 0
-    sig_proxy = options.get("sig-proxy", True)
-    if request.host_config.AutoRemove and not request.config.Tty:
-        return await _run_on_descriptors(session, container_id, request, sig_proxy=sig_proxy)
-    return await foreground.start_attached(
-        session,
-        await session.engine.inspect(container_id),
-        stdin=request.config.AttachStdin,
-        stdout=request.config.AttachStdout,
-        stderr=request.config.AttachStderr,
-        detach_keys=options.get("detach-keys", ""),
-        sig_proxy=sig_proxy,
-    )
+    try:
+        return await _start(session, container_id, request, options)
+    except BaseException:
+        await _remove_unless_started(session, container_id, request)
+        raise
 
 
 @verb(
@@ -85,6 +77,36 @@ async def _create(session: Session, request: CreateRequest) -> str:
     for warning in created.Warnings:
         await session.complain(f"WARNING: {warning}")
     return created.Id
+
+
+async def _start(session: Session, container_id: str, request: CreateRequest, options: dict[str, Any]) -> int:
+    if options.get("detach"):
+        await session.engine.start(container_id)
+        await session.print(container_id)
+        return 0
+    sig_proxy = options.get("sig-proxy", True)
+    if request.host_config.AutoRemove and not request.config.Tty:
+        return await _run_on_descriptors(session, container_id, request, sig_proxy=sig_proxy)
+    return await foreground.start_attached(
+        session,
+        await session.engine.inspect(container_id),
+        stdin=request.config.AttachStdin,
+        stdout=request.config.AttachStdout,
+        stderr=request.config.AttachStderr,
+        detach_keys=options.get("detach-keys", ""),
+        sig_proxy=sig_proxy,
+    )
+
+
+async def _remove_unless_started(session: Session, container_id: str, request: CreateRequest) -> None:
+    """Who wants a container run has no use for one that could not be started."""
+    try:
+        if (await session.engine.inspect(container_id)).State.Status != "created":
+            return
+        await session.engine.remove(container_id, volumes=True)
+    except NotFound:  # --rm: it is gone already
+        pass
+    cidfile.remove(request)
 
 
 async def _run_on_descriptors(session: Session, container_id: str, request: CreateRequest, *, sig_proxy: bool) -> int:
