@@ -56,10 +56,12 @@ class Outcome:
     def spread(self, name: str) -> Spread:
         return Spread.of(self.samples[name])
 
-    def ratio(self, peer: str) -> Spread:
-        """Ours by the peer's, each pair of one round."""
-        pairs = zip(self.samples[OURS], self.samples[peer], strict=False)
-        return Spread.of([ours / theirs for ours, theirs in pairs if theirs])
+    def ratio(self, peer: str) -> Spread | None:
+        """Ours by the peer's, each pair of one round; nothing where either is missing or the peer's is nothing."""
+        pairs = list(zip(self.samples.get(OURS, []), self.samples[peer], strict=False))
+        if not pairs or not all(theirs for _, theirs in pairs):
+            return None
+        return Spread.of([ours / theirs for ours, theirs in pairs])
 
 
 def hold(contest: Contest) -> list[Outcome]:

@@ -30,18 +30,17 @@ def rows(outcome: Outcome) -> Iterator[tuple[str, ...]]:
         first = shown = ""
     for peer in outcome.samples:
         if peer != OURS:
-            yield first, shown, *_against(outcome, peer, ours)
+            yield first, shown, *_against(outcome, peer)
             first = shown = ""
 
 
-def _against(outcome: Outcome, peer: str, ours: bool) -> tuple[str, ...]:
+def _against(outcome: Outcome, peer: str) -> tuple[str, ...]:
     goal = outcome.figure.goals.get(peer)
+    ratio = outcome.ratio(peer) if outcome.figure.limit is None else None
     theirs = _amount(outcome.spread(peer), outcome.figure.unit)
-    if not ours or outcome.figure.unit == "":
-        return peer, theirs, "", _times(goal), _mark(False) if goal else ""
-    ratio = outcome.ratio(peer)
-    shown = f"{_ratio(ratio.median)} ({_ratio(ratio.lower)} – {_ratio(ratio.upper)})"
-    return peer, theirs, shown, _times(goal), _mark(ratio.median <= goal) if goal else ""
+    shown = f"{_ratio(ratio.median)} ({_ratio(ratio.lower)} – {_ratio(ratio.upper)})" if ratio else ""
+    reached = ratio is not None and goal is not None and ratio.median <= goal
+    return peer, theirs, shown, _times(goal), _mark(reached) if goal else ""
 
 
 def _amount(spread: Spread, unit: str) -> str:

@@ -29,6 +29,7 @@ def contests(arena: Arena) -> Iterator[Contest]:
 
 
 def _gather(engine: Engine) -> tuple[float, ...]:
+    engine.renew()
     things = _things()
     at_rest = pss(engine.processes())
     for _ in range(CROWD // 4):
