@@ -81,7 +81,7 @@ class Archives:
                 for _ in pieces:
                     pass  # what follows the archive's end, so that who writes it is not broken off
 
-        await self._inside(container, work)
+        await self._inside(container, work, past_read_only=past_read_only)
 
     async def diff(self, container: Container) -> list[Change]:
         """What is changed, added and deleted in the container's own layer, by path."""
@@ -99,25 +99,29 @@ class Archives:
         own = await beside(lambda _: tree_size(seen.GraphDriver.Data["UpperDir"]))
         return replace(seen, SizeRw=own, SizeRootFs=self._images.by_id(seen.Image).size + own)
 
-    async def _inside(self, container: Container, work: Callable[[int, int], Result]) -> Result:
+    async def _inside(
+        self, container: Container, work: Callable[[int, int], Result], *, past_read_only: bool = False
+    ) -> Result:
         """Does `work(root, abandoned)`. One that does not run must not start meanwhile: its layers would be mounted
         twice. One that is being started is waited for: until it is there, its first process sees another root."""
         async with container.lock:
             if container.removed:
                 raise NotFound(f"No such container: {container.name}", "container", container.name)
             if not container.process:
-                return await self._inside_stopped(container, work)
+                return await self._inside_stopped(container, work, past_read_only)
             root = open_running(container)
         try:
             return await beside(lambda abandoned: work(root, abandoned))
         finally:
             os.close(root)
 
-    async def _inside_stopped(self, container: Container, work: Callable[[int, int], Result]) -> Result:
+    async def _inside_stopped(
+        self, container: Container, work: Callable[[int, int], Result], past_read_only: bool
+    ) -> Result:
         mounts = self._volumes.mounts(container)
 
         def assembled_work(abandoned: int) -> Result:
-            with assembled(container, mounts) as root:
+            with assembled(container, mounts, past_read_only=past_read_only) as root:
                 return work(root, abandoned)
 
         await self._volumes.hold(container)

@@ -65,17 +65,21 @@ def writable(container: Container, root: int, path: str) -> Iterator[int]:
 
 
 @contextmanager
-def assembled(container: Container, mounts: list[dict[str, Any]]) -> Iterator[int]:
+def assembled(container: Container, mounts: list[dict[str, Any]], *, past_read_only: bool = False) -> Iterator[int]:
     """A descriptor of the root of a container that does not run, with `mounts`, the OCI mounts that are its volumes.
 
-    To be called in a thread with mounts of its own, while the container's lock is held.
+    `past_read_only`: writable also where it is read-only to the container. To be called in a thread with mounts of its
+    own, while the container's lock is held.
     """
     context, root = Context(), layers(container)
     try:
         root.apply(context)
         context.root = os.open(container.seen.GraphDriver.Data["MergedDir"], os.O_PATH | os.O_DIRECTORY)
         context.descriptors["root"] = context.root
-        for operation in _inside(container, mounts):
+        operations = _mounts(mounts)
+        if container.seen.HostConfig.ReadonlyRootfs and not past_read_only:
+            operations.append(MakeReadonly(["/"]))
+        for operation in operations:
             operation.prepare(context)
             operation.apply(context)
         yield context.root
@@ -85,12 +89,9 @@ def assembled(container: Container, mounts: list[dict[str, Any]]) -> Iterator[in
         root.undo(context)
 
 
-def _inside(container: Container, mounts: list[dict[str, Any]]) -> Iterator[Operation]:
-    for mount in mounts:
-        if mount["type"] == "bind":
-            yield BindMount(mount["source"], mount["destination"], mount["options"])
-    if container.seen.HostConfig.ReadonlyRootfs:
-        yield MakeReadonly(["/"])
+def _mounts(mounts: list[dict[str, Any]]) -> list[Operation]:
+    bound = [mount for mount in mounts if mount["type"] == "bind"]
+    return [BindMount(mount["source"], mount["destination"], mount["options"]) for mount in bound]
 
 
 def tree_size(directory: str) -> int:
