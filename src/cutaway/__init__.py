@@ -65,16 +65,18 @@ __all__ = [
 _MODULES = ("aio", "blocking", "results", "errors", "options")
 
 
-def __getattr__(name: str) -> object:
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
+if not TYPE_CHECKING:  # to which any name would be there
 
-    if name in _MODULES:
-        return import_module(f"cutaway.client.{name}")
-    modules = (import_module(f"cutaway.client.{module}") for module in _MODULES[1:])
-    value = globals()[name] = next(getattr(module, name) for module in modules if hasattr(module, name))
-    return value
+    def __getattr__(name: str) -> object:
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from importlib import import_module
+
+        if name in _MODULES:
+            return import_module(f"cutaway.client.{name}")
+        modules = (import_module(f"cutaway.client.{module}") for module in _MODULES[1:])
+        value = globals()[name] = next(getattr(module, name) for module in modules if hasattr(module, name))
+        return value
 
 
 def __dir__() -> list[str]:
