@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.engines import Engine
+
 CHECKOUT = Path(__file__).parent.parent
 EXAMPLES = sorted((CHECKOUT / "examples").glob("*.py"))
 SAYS_WHERE = """
@@ -45,8 +47,8 @@ def place_package(directory: Path) -> str:
     return str(command)
 
 
-def launch(*command: str | Path, cwd: Path | None = None) -> tuple[int, str]:
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=20)
+def launch(*command: str | Path, cwd: Path | None = None, environment: dict[str, str] | None = None) -> tuple[int, str]:
+    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=20)
     return done.returncode, done.stdout.strip() + done.stderr
 
 
@@ -76,9 +78,10 @@ def test_launcher_is_installed_with_the_package() -> None:
     assert Path(sys.executable).with_name("cutaway").read_bytes() == (CHECKOUT / "bin/cutaway").read_bytes()
 
 
+@pytest.mark.usefixtures("busybox")  # so the engine has run a container before
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)
-def test_examples_run(example: Path) -> None:
-    code, said = launch(sys.executable, example)
+def test_examples_run(engine: Engine, example: Path) -> None:
+    code, said = launch(sys.executable, example, environment=engine.environment)
     assert code == 0, said
     assert said
 
