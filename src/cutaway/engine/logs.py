@@ -130,20 +130,18 @@ class _LogFiles:
             raise Conflict(f"the output of {container.name} went straight to its caller; nothing was logged")
         _, max_files = _bounds(config)
         self._paths = [f"{directory}/{name}" for name in DRIVERS[config.Type].names(max_files)]
-        self._read: Callable[[int, int], Iterator[tuple[Chunk, int]]] = _READERS[config.Type]
+        self._read: Callable[[int, int, int], Iterator[tuple[Chunk, int]]] = _READERS[config.Type]
         self._partial: dict[int, Chunk] = {}
         self._files: list[int] = []
         self._position = 0
 
     def unread(self) -> Iterator[LogLine]:
-        """The lines that are there and have not been returned yet; at last what has no end, of which more may come."""
+        """The lines there are by now that were not returned yet; at last what has no end, of which more may come."""
         self._open_newer()
         while self._files:
             yield from self._rest_of_oldest()
-            self._open_newer()
             if len(self._files) == 1:
                 break
-            yield from self._rest_of_oldest()  # what came before it was rotated
             os.close(self._files.pop(0))
             self._position = 0
         for chunk in self._partial.values():
@@ -174,8 +172,10 @@ class _LogFiles:
         self._files += reversed(newer.values())
 
     def _rest_of_oldest(self) -> Iterator[LogLine]:
-        for chunk, end in self._read(self._files[0], self._position):
-            self._position = end
+        """Up to where it ends now: the container may write faster than this reads."""
+        end = os.fstat(self._files[0]).st_size
+        for chunk, position in self._read(self._files[0], self._position, end):
+            self._position = position
             yield from self._split(chunk)
 
     def _split(self, chunk: Chunk) -> Iterator[LogLine]:
@@ -196,10 +196,10 @@ def _line(chunk: Chunk, content: bytes) -> LogLine:
     return LogLine("stdout" if chunk.stream == 1 else "stderr", chunk.time, content)
 
 
-def _read_local(file: int, position: int) -> Iterator[tuple[Chunk, int]]:
-    """Records from `position` on, each with the position after it; one that is not whole yet is left."""
-    while len(header := os.pread(file, HEADER.size, position)) == HEADER.size:
-        time, stream, length = HEADER.unpack(header)
+def _read_local(file: int, position: int, end: int) -> Iterator[tuple[Chunk, int]]:
+    """Records from `position` to `end`, each with the position after it; one that is not whole yet is left."""
+    while position + HEADER.size <= end:
+        time, stream, length = HEADER.unpack(os.pread(file, HEADER.size, position))
         content = os.pread(file, length, position + HEADER.size)
         if len(content) < length:
             return
@@ -216,12 +216,12 @@ class _JsonLine(msgspec.Struct):
 _json = msgspec.json.Decoder(_JsonLine)
 
 
-def _read_json(file: int, position: int) -> Iterator[tuple[Chunk, int]]:
-    while block := os.pread(file, 1 << 20, position):
-        end = block.rfind(b"\n") + 1
-        if not end:
+def _read_json(file: int, position: int, end: int) -> Iterator[tuple[Chunk, int]]:
+    while position < end and (block := os.pread(file, min(end - position, 1 << 20), position)):
+        whole = block.rfind(b"\n") + 1
+        if not whole:
             return
-        for line in block[:end].splitlines(keepends=True):
+        for line in block[:whole].splitlines(keepends=True):
             position += len(line)
             entry = _json.decode(line)
             yield Chunk(1 if entry.stream == "stdout" else 2, nanoseconds(entry.time), entry.log.encode()), position
