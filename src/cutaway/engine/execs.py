@@ -108,7 +108,9 @@ class Executions:
         operations = self._operations(execution, context)
         for operation in operations:
             operation.prepare(context)
-        attachment = streams.Attachment(stdout=config.AttachStdout, stderr=config.AttachStderr and not config.Tty)
+        attachment = streams.Attachment(
+            stdout=config.AttachStdout and not stdio, stderr=config.AttachStderr and not stdio and not config.Tty
+        )
         with streams.given(stdio) if stdio else streams.piped(attachment, config) as ends:
             born_with = {name: context.descriptors[name] for name in BORN_WITH if name in context.descriptors}
             birth = await self._link.clone(execution.id, 0, born_with)
