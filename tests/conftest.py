@@ -15,7 +15,7 @@ from tests import images
 from tests.dockerd import Docker
 from tests.engines import Engine
 from tests.host import Host
-from tests.leaks import SESSION_MARK, Watch
+from tests.leaks import Watch
 
 _HOST = pytest.StashKey[Host]()
 _directories: list[Path] = []
@@ -27,8 +27,6 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         return
     if os.geteuid() != 0:
         pytest.exit("the tests make namespaces, mounts and cgroups: run them as root", returncode=1)
-    name, _, value = SESSION_MARK.partition("=")
-    os.environ[name] = value
     session.config.stash[_HOST] = Host()
     session.config.stash[_HOST].enter()
 

@@ -22,8 +22,6 @@ from pathlib import Path
 from typing import Any
 
 PATIENCE = 5.0
-SESSION_MARK = f"CUTAWAY_TEST_SESSION={os.getpid()}"
-"""In the environment of every process a test starts, directly or not; the engine keeps variables of this prefix."""
 OF_THE_HOST = re.compile(r"mount|link|nftables")
 OF_AN_ENGINE = re.compile(r'link (ct|cutaway)|.*("cutaway|/cutaway-|/run/netns/)')
 FOREIGN_CGROUPS = re.compile(rf"docker|libpod|machine\.slice|cutaway(-[0-9a-f]{{6}})?$|cutaway-test-(?!{os.getpid()}-)")
@@ -106,16 +104,24 @@ def _without_counts(value: Any) -> Any:
 
 
 def _processes() -> Iterator[str]:
-    """The processes that this session started: its children, and whoever carries its mark."""
-    for pid in filter(str.isdecimal, os.listdir("/proc")):
+    """The processes that this session started: its children, and all that are in its network namespace."""
+    network = os.readlink("/proc/self/ns/net")
+    for process in Path("/proc").glob("[0-9]*"):
         try:
-            stat = Path(f"/proc/{pid}/stat").read_text()
-            name, fields = stat[stat.index("(") : stat.rindex(")") + 1], stat[stat.rindex(")") + 2 :].split()
-            environment = Path(f"/proc/{pid}/environ").read_bytes()
+            name, _, fields = (process / "stat").read_text().partition(" (")[2].rpartition(") ")
+            parent, started = fields.split()[1], fields.split()[19]
+            if int(parent) == os.getpid() or os.readlink(process / "ns/net") == network:
+                yield f"process {process.name} ({name}) started at {started}"
+                if b"cutaway." in (process / "cmdline").read_bytes():
+                    yield from (f"held by {name} {process.name}: {kind}" for kind in _kinds_of_descriptors(process))
         except (FileNotFoundError, ProcessLookupError, PermissionError):  # gone, or more privileged than the tests
             continue
-        if int(fields[1]) == os.getpid() or SESSION_MARK.encode() in environment.split(b"\0"):
-            yield f"process {pid} {name} started at {fields[19]}"
+
+
+def _kinds_of_descriptors(process: Path) -> Iterator[str]:
+    """What an engine or a spawner has open, without the numbers that change from one command to the next."""
+    for descriptor in (process / "fd").iterdir():
+        yield re.sub(r"[0-9a-f]{4,}|\d+", "…", os.readlink(descriptor))
 
 
 def _descriptors() -> Iterator[str]:
