@@ -218,9 +218,9 @@ class Networks:
                 apply(self._operations(network), Context())
 
     def recover(self) -> None:
-        """Sets up again what is kept: after the host, or an engine before this one, went down."""
+        """Sets up again what is kept, or was up: after the host, or an engine before this one, went down."""
         for network in self:
-            if network.resolves_names or network.seen.Containers:
+            if network.resolves_names or self._unfinished.get(_key(network)):
                 self.ensure_up(network)
 
     def take_down_all(self) -> None:
