@@ -234,6 +234,12 @@ class TestContainer:
             assert (greedy.oom_killed, greedy.exit_code) == (True, 137)
             assert not box.exec(["true"]).oom_killed
 
+    def test_keeps_nothing_of_a_command_that_has_ended(self, box: cutaway.Container) -> None:
+        with box.stream(["sleep", "1000"]):
+            box.exec(["true"])
+            assert len(box.inspect()["ExecIDs"]) <= 1
+        assert box.inspect()["ExecIDs"] is None
+
     def test_exec_raises_for_a_command_that_is_not_there(self, box: cutaway.Container) -> None:
         with pytest.raises(cutaway.CommandNotFound):
             box.exec(["nosuch"])
@@ -249,6 +255,13 @@ class TestContainer:
     def test_ends_with_an_exception(self, client: str) -> None:
         with pytest.raises(ZeroDivisionError), cutaway.container(client, network="none"):
             _ = 1 / 0
+
+    def test_being_removed_ends_its_commands(self, client: str) -> None:
+        with cutaway.container(client, network="none") as box, box.stream(["sh", "-c", "echo on; sleep 1000"]) as lines:
+            next(lines)
+            box.remove(force=True)
+            assert list(lines) == []
+            assert lines.outcome.exit_code == 137
 
     def test_may_be_removed_in_its_block(self, client: str) -> None:
         with cutaway.container(client, network="none") as box:

@@ -173,7 +173,10 @@ class LocalEngine:
             process.signal(signal_number(signal), group=group)
 
     async def oom_kills(self, name: str) -> int:
-        return self._outfitter.cgroup(self._all.find(name)).oom_kills()
+        return self._outfitter.oom_kills(self._all.find(name))
+
+    async def exec_forget(self, exec_id: str) -> None:
+        self._executions.forget(exec_id)
 
     async def exec_inspect(self, exec_id: str) -> model.Exec:
         return self._executions.find(exec_id).seen

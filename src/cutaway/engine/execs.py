@@ -171,6 +171,13 @@ class Executions:
         """Its exit code, when it has one."""
         return await asyncio.shield(self.find(exec_id).ended)
 
+    def forget(self, exec_id: str) -> None:
+        """It is known no more."""
+        execution = self._all.pop(exec_id, None)
+        if execution:
+            seen = execution.container.seen
+            seen.ExecIDs = [other for other in seen.ExecIDs or () if other != exec_id] or None
+
     def container_ended(self, container: Container) -> None:
         """Its execs are known no more."""
         for exec_id in container.seen.ExecIDs or ():

@@ -171,6 +171,9 @@ class Engine(Protocol):
     async def oom_kills(self, name: str) -> int:
         """How many processes of a running container the kernel has killed at its memory limit."""
 
+    async def exec_forget(self, exec_id: str) -> None:
+        """It has ended, and nobody is going to ask how."""
+
     async def exec_inspect(self, exec_id: str) -> model.Exec: ...
 
     async def resize(self, name: str, rows: int, columns: int) -> None: ...

@@ -135,7 +135,7 @@ class Lifecycle:
         """What follows the end of a container's first process; its lock is held."""
         state = container.state
         state.ExitCode, state.FinishedAt = exit_code(ended.status), moment(ended.at)
-        state.OOMKilled = self._outfitter.was_killed_for_memory(container)
+        state.OOMKilled = self._outfitter.oom_kills(container) > 0
         state.Status, state.Running, state.Paused, state.Pid = "exited", False, False, 0
         if container.seen.HostConfig.AutoRemove and _shares_nothing(container):
             self._forget(container)  # nobody need wait for what is left to do: no other can meet with it

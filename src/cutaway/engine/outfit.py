@@ -137,12 +137,12 @@ class Outfitter:
         """The container's cgroup."""
         return Cgroup(self._cgroup_path(container), self._layout)
 
-    def was_killed_for_memory(self, container: Container) -> bool:
-        """Whether the kernel killed a process of the container because of its memory limit."""
+    def oom_kills(self, container: Container) -> int:
+        """How many processes of the container the kernel has killed because of its memory limit."""
         try:
-            return self.cgroup(container).memory().oom_kills > 0
-        except OSError:
-            return False
+            return self.cgroup(container).oom_kills()
+        except OSError:  # there is no cgroup any more
+            return 0
 
     async def started(self, container: Container, context: Context) -> None:
         """The program is about to run."""

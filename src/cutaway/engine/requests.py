@@ -335,7 +335,13 @@ class Exec(OfContainer):
     async def answer(self, session: Session) -> Outcome:
         engine, stdio = session.engine, session.stdio(self.streams)
         exec_id = await engine.exec_create(self.container, await self._config(session))
-        oom_kills = await engine.oom_kills(self.container)
+        try:
+            return await self._outcome(engine, exec_id, stdio)
+        finally:
+            await engine.exec_forget(exec_id)
+
+    async def _outcome(self, engine: Engine, exec_id: str, stdio: Stdio) -> Outcome:
+        oom_kills = await _oom_kills(engine, self.container)
         await engine.exec_start(exec_id, stdio)
         begin, ended = time.monotonic(), asyncio.ensure_future(engine.exec_wait(exec_id))
         try:
@@ -344,7 +350,7 @@ class Exec(OfContainer):
             await _kill_exec(engine, exec_id)
             await ended
             raise
-        oom_killed = await engine.oom_kills(self.container) > oom_kills
+        oom_killed = await _oom_kills(engine, self.container) > oom_kills
         return Outcome(code, oom_killed, timed_out, time.monotonic() - begin)
 
     async def _config(self, session: Session) -> ExecConfig:
@@ -437,6 +443,13 @@ async def _in_time(
         with suppress(EngineError):  # it has just ended
             await kill()
     return await ended, timed_out
+
+
+async def _oom_kills(engine: Engine, name: str) -> int:
+    try:
+        return await engine.oom_kills(name)
+    except NotFound:  # it has been removed meanwhile
+        return 0
 
 
 async def _kill_exec(engine: Engine, exec_id: str) -> None:
