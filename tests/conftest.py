@@ -102,9 +102,9 @@ def busybox_tar(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def busybox(engine: Engine, busybox_tar: Path) -> str:
-    """The name of an image of Debian's busybox in the shared engine, which has run a container of it on the bridge."""
+    """The name of an image of Debian's busybox in the shared engine, which has run a container of it on the bridge, with a port."""
     engine("import", busybox_tar, "busybox")
-    engine("run", "--rm", "busybox", "true")
+    engine("run", "--rm", "-p", "127.0.0.1::80", "busybox", "true")
     return "busybox"
 
 
