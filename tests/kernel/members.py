@@ -8,7 +8,7 @@ import secrets
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from cutaway.kernel.cgroups import Cgroup
 
@@ -33,6 +33,7 @@ class Member:
     """A child process that joins a cgroup, says so, and runs `work`; it ends with what `work` returns, as exit code."""
 
     def __init__(self, cgroup: Cgroup, work: Callable[[], int | None]) -> None:
+        self._cgroup = cgroup
         self.joined, told = os.pipe()
         self.pid = os.fork()
         if self.pid == 0:
@@ -58,6 +59,8 @@ class Member:
 
     def end(self) -> None:
         """Ends it, if it has not ended."""
+        with suppress(FileNotFoundError):
+            self._cgroup.thaw()  # a test that fails may leave it frozen, and undying
         try:
             signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
             os.waitpid(self.pid, 0)
