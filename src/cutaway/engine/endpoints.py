@@ -7,26 +7,22 @@ import os
 import secrets
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from cutaway.engine.errors import Conflict, InvalidArgument
-from cutaway.engine.model import EndpointResource, EndpointSettings, NetworkSettings, PortBinding
+from cutaway.engine.errors import Conflict
+from cutaway.engine.model import EndpointResource, EndpointSettings, NetworkSettings
 from cutaway.engine.networks import DEFAULT
-from cutaway.network import addresses, bridge, files, ports
-from cutaway.network.errors import NetworkError
-from cutaway.network.ports import Published, Wanted
+from cutaway.network import addresses, bridge, files
 from cutaway.network.resolver import Resolver
-from cutaway.plan.firewall import MapPorts, RedirectNames
+from cutaway.plan.firewall import RedirectNames
 from cutaway.plan.network import ConfigureInterface, CreateVeth, NameNetworkNamespace
 from cutaway.plan.operation import Context, dump, load
 from cutaway.plan.plan import apply, undo
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from cutaway.engine.containers import Container, Containers
     from cutaway.engine.database import Table
-    from cutaway.engine.model import PortMap
     from cutaway.engine.networks import Attached, Networks
     from cutaway.engine.places import Places
+    from cutaway.engine.publishing import Publishing
     from cutaway.plan.operation import Operation
 
 _FILES = {"/etc/resolv.conf": "resolv.conf", "/etc/hostname": "hostname", "/etc/hosts": "hosts"}
@@ -48,11 +44,15 @@ class Endpoints:
     """Who is where, which host ports are published, and each container's name server."""
 
     def __init__(
-        self, places: Places, containers: Containers, networks: Networks, unfinished: Table[list[Any]]
+        self,
+        places: Places,
+        containers: Containers,
+        networks: Networks,
+        publishing: Publishing,
+        unfinished: Table[list[Any]],
     ) -> None:
         self._places, self._containers, self._networks = places, containers, networks
-        self._unfinished = unfinished
-        self._published: dict[tuple[str, int], set[str]] = {}
+        self._publishing, self._unfinished = publishing, unfinished
         self._resolvers: dict[str, Resolver] = {}
 
     # When a container starts and ends
@@ -90,7 +90,7 @@ class Endpoints:
             operations += bridge.connect(self._join(container, network, wanted, number), netns)
         if self._resolves_names(container):
             operations.append(RedirectNames(netns))
-        return operations + self._publish_wanted(container)
+        return operations + self._publishing.start(container)
 
     def _join(self, container: Container, network: Attached, wanted: EndpointSettings, number: int) -> bridge.Endpoint:
         """Takes a place on a network and says so."""
@@ -148,8 +148,7 @@ class Endpoints:
         """It has been running since an engine before this one, and keeps what it has."""
         for name, settings in container.seen.NetworkSettings.Networks.items():
             self._note(container, self._networks.find(name), settings)
-        for published in _published(container.seen.NetworkSettings.Ports):
-            self._published.setdefault((published.protocol, published.host_port), set()).add(published.host_address)
+        self._publishing.take_over(container)
         if container.seen.NetworkSettings.Networks:
             with _Inside(container) as context:
                 await self.started(container, context.descriptors["netns"])
@@ -162,7 +161,7 @@ class Endpoints:
         seen = container.seen.NetworkSettings
         for name in list(seen.Networks):
             self._leave(container, name)
-        self._withdraw(_published(seen.Ports))
+        self._publishing.end(container)
         container.seen.NetworkSettings = NetworkSettings(Networks=dict(container.record.endpoints))
 
     def _leave(self, container: Container, name: str) -> None:
@@ -170,67 +169,6 @@ class Endpoints:
         network = self._networks.find(name)
         network.zone.remove(settings.IPAddress)
         self._networks.forget_endpoint(network, container.id, settings.IPAddress)
-
-    # Ports
-
-    def _publish_wanted(self, container: Container) -> list[Operation]:
-        host = container.seen.HostConfig
-        bindings, exposed = dict(host.PortBindings), container.seen.Config.ExposedPorts or {}
-        if host.PublishAllPorts:
-            bindings = {port: [PortBinding()] for port in exposed} | bindings
-        for port in exposed:
-            container.seen.NetworkSettings.Ports.setdefault(port, None)
-        return self._publish(container, bindings)
-
-    def _publish(self, container: Container, bindings: PortMap) -> list[Operation]:
-        wanted = [
-            Wanted(protocol, int(port), binding.HostIp, binding.HostPort)
-            for name, each in bindings.items()
-            for port, _, protocol in [name.partition("/")]
-            for binding in each
-        ]
-        try:
-            published = ports.allocate(wanted, self._published)
-        except NetworkError as error:
-            raise Conflict(str(error)) from None
-        for port in published:
-            self._published.setdefault((port.protocol, port.host_port), set()).add(port.host_address)
-            shown = container.seen.NetworkSettings.Ports.get(f"{port.container_port}/{port.protocol}") or []
-            shown.append(PortBinding(HostIp=port.host_address or ports.ALL, HostPort=str(port.host_port)))
-            container.seen.NetworkSettings.Ports[f"{port.container_port}/{port.protocol}"] = shown
-        return bridge.publish(published, _first_address(container), self._places.table)
-
-    def _withdraw(self, published: Iterable[Published]) -> None:
-        for port in published:
-            key = port.protocol, port.host_port
-            self._published.get(key, set()).discard(port.host_address)
-            if not self._published.get(key):
-                self._published.pop(key, None)
-
-    def publish(self, container: Container, add: PortMap, remove: PortMap) -> None:
-        """Publishes and withdraws ports of a running container. Raises `Conflict`, `InvalidArgument`; then all is as it
-        was."""
-        if not container.seen.NetworkSettings.Networks:
-            raise Conflict(f"container {container.name} is on no network of its own to publish ports of")
-        leaving = _matching(container.seen.NetworkSettings.Ports, remove)
-        withdrawn = bridge.publish(leaving, _first_address(container), self._places.table)
-        added = self._publish(container, add)
-        self._amend(container, added, [])
-        apply(added, Context())
-        undo(withdrawn, Context())
-        self._withdraw(leaving)
-        for port in leaving:
-            _forget_binding(container.seen.NetworkSettings.Ports, port)
-        self._rewrite_ports(container)
-
-    def _rewrite_ports(self, container: Container) -> None:
-        """What is written down for undoing, and for the next start, is what is published now."""
-        kept = [each for each in load(self._unfinished.get(container.id) or []) if not isinstance(each, MapPorts)]
-        shown = container.seen.NetworkSettings.Ports
-        kept += bridge.publish(_published(shown), _first_address(container), self._places.table)
-        self._unfinished.save(container.id, dump(kept))
-        container.seen.HostConfig.PortBindings = {port: list(bindings) for port, bindings in shown.items() if bindings}
-        self._containers.save(container)
 
     # Connecting and disconnecting
 
@@ -360,17 +298,6 @@ class Endpoints:
             for target, name in _FILES.items()
         ]
 
-    def published_operations(self) -> list[Operation]:
-        """What publishes the ports of all running containers: to be applied again where others took it away."""
-        return [
-            operation
-            for container in self._containers
-            if container.process
-            for operation in bridge.publish(
-                _published(container.seen.NetworkSettings.Ports), _first_address(container), self._places.table
-            )
-        ]
-
 
 def netns_name(container: Container) -> str:
     """What `ip netns` calls the container's network namespace."""
@@ -402,48 +329,6 @@ def _is_of(veth: CreateVeth, operation: Operation) -> bool:
 def _names(container: Container, wanted: EndpointSettings) -> list[str]:
     names = [container.name, container.id[:12], *(wanted.Aliases or ()), container.seen.Config.Hostname]
     return list(dict.fromkeys(names))
-
-
-def _first_address(container: Container) -> str:
-    settings = next(iter(container.seen.NetworkSettings.Networks.values()), None)
-    return settings.IPAddress if settings else ""
-
-
-def _published(shown: dict[str, list[PortBinding] | None]) -> list[Published]:
-    return [
-        Published(protocol, "" if binding.HostIp == ports.ALL else binding.HostIp, int(binding.HostPort), int(port))
-        for name, bindings in shown.items()
-        for port, _, protocol in [name.partition("/")]
-        for binding in bindings or ()
-    ]
-
-
-def _matching(shown: dict[str, list[PortBinding] | None], remove: PortMap) -> list[Published]:
-    """The published ports that `remove` names; a binding without a host port, or none, means all of that port."""
-    found = []
-    for name, bindings in remove.items():
-        candidates = _published({name: shown.get(name)})
-        matching = [port for port in candidates if not bindings or any(_means(each, port) for each in bindings)]
-        if not matching:
-            raise InvalidArgument(f"port {name} is not published so: `cutaway port` shows what is")
-        found += matching
-    return found
-
-
-def _means(binding: PortBinding, port: Published) -> bool:
-    address = "" if binding.HostIp == ports.ALL else binding.HostIp
-    return (not binding.HostPort or int(binding.HostPort) == port.host_port) and (
-        not binding.HostIp or address == port.host_address
-    )
-
-
-def _forget_binding(shown: dict[str, list[PortBinding] | None], port: Published) -> None:
-    name = f"{port.container_port}/{port.protocol}"
-    left = [each for each in shown.get(name) or () if each.HostPort != str(port.host_port)]
-    if left:
-        shown[name] = left
-    else:
-        del shown[name]
 
 
 def _check_connectable(container: Container, network: Attached) -> None:

@@ -26,6 +26,7 @@ from cutaway.engine.logs import Wanted, lines
 from cutaway.engine.model import Created, EngineStatus
 from cutaway.engine.networks import Kept, Networks
 from cutaway.engine.outfit import Outfitter
+from cutaway.engine.publishing import Publishing
 from cutaway.engine.recovery import Recovery
 from cutaway.engine.seccomp import Filters
 from cutaway.engine.signals import signal_number
@@ -67,7 +68,8 @@ class LocalEngine:
         self._images = Images(places.images, database, self._users_of)
         unfinished: Table[list[Any]] = Table(database, "unfinished", list)
         self._networks = Networks(places, Table(database, "networks", Kept), unfinished)
-        self._endpoints = Endpoints(places, self._all, self._networks, unfinished)
+        self._publishing = Publishing(places, self._all, unfinished)
+        self._endpoints = Endpoints(places, self._all, self._networks, self._publishing, unfinished)
         self._volumes = Volumes(places, database, self._all)
         self._outfitter = Outfitter(places, self._all, self._endpoints, self._volumes, Filters(places.seccomp_cache))
         starter = Starter(places, self._all, unfinished, self._link, self._outfitter)
@@ -78,7 +80,7 @@ class LocalEngine:
         self._executions = Executions(places, self._link, self._outfitter)
         self._catalogue = Catalogue(self._images)
         self._archives = Archives(self._volumes, self._images)
-        self._limits = Limits(self._all, self._outfitter, self._endpoints, unfinished)
+        self._limits = Limits(self._all, self._outfitter, self._publishing, unfinished)
         self._lifecycle.on_container_end(self._executions.container_ended)
         self._tasks: set[asyncio.Task[None]] = set()
         self._watch: RulesetWatch | None = None
@@ -351,7 +353,7 @@ class LocalEngine:
     def _apply_networks_again(self) -> None:
         try:
             self._networks.apply_again()
-            apply(self._endpoints.published_operations(), Context())
+            apply(self._publishing.operations(), Context())
         except OSError as error:
             print(f"networks: {error}", flush=True)
 

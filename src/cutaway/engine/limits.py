@@ -18,9 +18,9 @@ from cutaway.plan.plan import apply, undo
 if TYPE_CHECKING:
     from cutaway.engine.containers import Container, Containers
     from cutaway.engine.database import Table
-    from cutaway.engine.endpoints import Endpoints
     from cutaway.engine.model import HostConfig, UpdateRequest
     from cutaway.engine.outfit import Outfitter
+    from cutaway.engine.publishing import Publishing
     from cutaway.plan.operation import Operation
 
 _NO_SWAP_LIMIT = (
@@ -32,9 +32,9 @@ class Limits:
     """Changes what the cgroups of containers say. `unfinished` is where it is written down before it is done."""
 
     def __init__(
-        self, containers: Containers, outfitter: Outfitter, endpoints: Endpoints, unfinished: Table[list[Any]]
+        self, containers: Containers, outfitter: Outfitter, publishing: Publishing, unfinished: Table[list[Any]]
     ) -> None:
-        self._containers, self._outfitter, self._endpoints = containers, outfitter, endpoints
+        self._containers, self._outfitter, self._publishing = containers, outfitter, publishing
         self._unfinished = unfinished
 
     async def pause(self, container: Container) -> None:
@@ -123,7 +123,7 @@ class Limits:
             await beside(lambda _: apply(operations, Context()))
             if request.PublishAdd or request.PublishRemove:
                 _check_running(container)
-                self._endpoints.publish(container, request.PublishAdd, request.PublishRemove)
+                self._publishing.change(container, request.PublishAdd, request.PublishRemove)
         except BaseException as error:
             await beside(lambda _: undo(operations, Context()))
             self._unfinished.delete(_key(container))
