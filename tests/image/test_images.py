@@ -230,6 +230,37 @@ def test_another_engine_finds_what_one_stored(images: Images, database: sqlite3.
     assert kept(root) == layers(BASE, APP, OTHER)
 
 
+def test_after_a_power_cut_an_image_is_whole_or_gone(
+    images: Images, two: tuple[str, str], database: sqlite3.Connection, root: Path
+) -> None:
+    """Layers that were not known to be on the disk when the machine went down are given up, with what needs them."""
+    _, other = two
+    asyncio.run(settled(images))
+    database.execute("UPDATE layers SET unsettled = 'another boot' WHERE diff_id = ?", (digest(APP),))
+    database.commit()
+    again = Images(str(root), database)
+    assert [image.id for image in again.listing()] == [other]
+    asyncio.run(again.sweep())
+    assert kept(root) == layers(BASE, OTHER)
+
+
+def test_what_the_last_engine_had_not_settled_the_next_one_does(
+    images: Images, two: tuple[str, str], database: sqlite3.Connection, root: Path
+) -> None:
+    database.execute("UPDATE layers SET unsettled = ?", (Path("/proc/sys/kernel/random/boot_id").read_text().strip(),))
+    database.commit()
+    again = Images(str(root), database)
+    assert {image.id for image in again.listing()} == set(two) == {image.id for image in images.listing()}
+    asyncio.run(settled(again))
+    assert database.execute("SELECT count(*) FROM layers WHERE unsettled <> ''").fetchone() == (0,)
+
+
+async def settled(images: Images) -> None:
+    """Sweeps, and waits until nothing goes on in the background."""
+    await images.sweep()
+    await asyncio.gather(*asyncio.all_tasks() - {asyncio.current_task()})
+
+
 def test_a_leftover_of_an_attempt_is_no_obstacle(images: Images, tmp_path: Path, root: Path) -> None:
     """A layer moved into place by an attempt whose record failed."""
     (root / "layers" / digest(BASE)[7:] / "stale").mkdir(parents=True)

@@ -5,6 +5,7 @@ Finding is quick and cached; what reads or writes much runs in a child process (
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
@@ -54,11 +55,19 @@ class Images:
         self._store, self._users = Store(root, database), users
         self._leftovers = self._store.leftovers()
         self._found: dict[str, Image] = {}
+        self._settling: set[asyncio.Task[None]] = set()
+
+    async def close(self) -> None:
+        """Ends what goes on in the background; to be awaited before the database is closed."""
+        for task in self._settling:
+            task.cancel()
+        await asyncio.gather(*self._settling, return_exceptions=True)
 
     async def sweep(self) -> None:
         """Removes what a crash left behind; to be awaited once, at leisure, when the containers are known."""
         await self._remove_files(self._leftovers)
         await self.release()
+        self._settle()
 
     def resolve(self, name: str) -> Image:
         """The image that a reference, an ID or the beginning of an ID means, as Docker decides it.
@@ -144,6 +153,7 @@ class Images:
             document = config.encode(config.imported(run, layer.diff_id, message))
             self._store.add([(document, tags)], staging, [layer])
         self._found.clear()
+        self._settle()
         return self.by_id(config.image_id(document))
 
     async def load(self, source: int, progress: offload.Progress = _silent) -> list[Loaded]:
@@ -159,6 +169,7 @@ class Images:
             loaded = [self._loaded(document, tags) for document, tags in images]
             self._store.add(images, staging, answer.layers)
         self._found.clear()
+        self._settle()
         return loaded
 
     def _loaded(self, document: bytes, tags: list[str]) -> Loaded:
@@ -235,12 +246,22 @@ class Images:
         job = {"do": "unpack", "root": root, "path": path, "source": source, "owner": owner, "keep_kind": keep_kind}
         await offload.run(job, [root, source])
 
+    def _settle(self) -> None:
+        """Has new layers written to the disk, and noted that they are, while nobody waits."""
+        task = asyncio.create_task(self._settled(self._store.unsettled()))
+        self._settling.add(task)
+        task.add_done_callback(self._settling.discard)
+
+    async def _settled(self, layers: Sequence[str]) -> None:
+        if layers:
+            await offload.run({"do": "sync", "directory": self._store.root})
+            self._store.settle(layers)
+
     @asynccontextmanager
     async def _staging(self) -> AsyncIterator[str]:
         """A directory for what is not yet the store's; whatever is still in it at the end is removed."""
-        name = self._store.staging_name()
+        name = self._store.stage()
         path = os.path.join(self._store.staging, name)
-        os.mkdir(path, 0o700)
         try:
             yield path
         finally:

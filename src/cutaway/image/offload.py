@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
+import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -27,35 +29,50 @@ async def run(job: Mapping[str, Any], descriptors: Sequence[int] = (), progress:
 
     `descriptors` keep their numbers in the child. Raises the `ImageError` that the child reports.
     """
-    child = await asyncio.create_subprocess_exec(
-        sys.executable, "-I", "-S", "-X", "utf8", "-c", _START,
-        ":".join(filter(None, sys.path)), msgspec.json.encode(job).decode(),
-        stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, pass_fds=descriptors, limit=_LINE_LARGEST,
-    )  # fmt: skip
+    path = ":".join(filter(None, sys.path))
+    child = subprocess.Popen(
+        [sys.executable, "-I", "-S", "-X", "utf8", "-c", _START, path, msgspec.json.encode(job).decode()],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        pass_fds=descriptors,
+    )
+    process = os.pidfd_open(child.pid)
     try:
-        return await _answer(child, progress)
+        answer = await _answer(child, progress)
     finally:
-        if child.returncode is None:
-            child.kill()
-            await child.wait()
-
-
-async def _answer(child: asyncio.subprocess.Process, progress: Progress) -> Any:
-    assert child.stdout
-    answer: dict[str, Any] = {}
-    async for line in child.stdout:
-        answer = msgspec.json.decode(line)
-        if "progress" in answer:
-            progress(answer["progress"])
-    status = await child.wait()
-    if "result" in answer:
-        return answer["result"]
+        signal.pidfd_send_signal(process, signal.SIGKILL)
+        await _readable(process)
+        os.close(process)
+        status = child.wait()
     if "error" in answer:
         raise by_name(answer["kind"], answer["error"])
-    how = f"by signal {-status}" if status < 0 else f"with status {status}"
-    raise ImageError(f"the process that works on images ended {how} before it had finished")
+    if "result" not in answer:
+        how = f"by signal {-status}" if status < 0 else f"with status {status}"
+        raise ImageError(f"the process that works on images ended {how} before it had finished")
+    return answer["result"]
 
 
-def processors() -> int:
-    """How many processes may usefully run at once."""
-    return len(os.sched_getaffinity(0))
+async def _answer(child: subprocess.Popen[bytes], progress: Progress) -> dict[str, Any]:
+    """The last thing the child says."""
+    lines = asyncio.StreamReader(_LINE_LARGEST)
+    protocol = asyncio.StreamReaderProtocol(lines)
+    transport, _ = await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, child.stdout)
+    answer: dict[str, Any] = {}
+    try:
+        async for line in lines:
+            answer = msgspec.json.decode(line)
+            if "progress" in answer:
+                progress(answer["progress"])
+    finally:
+        transport.close()
+    return answer
+
+
+async def _readable(descriptor: int) -> None:
+    """Waits for a descriptor; of a process, until it ends. asyncio's own subprocesses would take a thread to wait."""
+    loop, readable = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_reader(descriptor, readable.set)
+    try:
+        await readable.wait()
+    finally:
+        loop.remove_reader(descriptor)

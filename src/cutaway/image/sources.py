@@ -109,7 +109,7 @@ class TarFile:
 
     def _index(self) -> None:
         stream = FileStream(self._file)
-        for entry in Reader(stream):
+        for number, entry in enumerate(Reader(stream)):
             name = posixpath.normpath(os.fsdecode(entry.name))
             if entry.kind == REGULAR:
                 self._members[name] = (stream.position, entry.size)
@@ -117,7 +117,7 @@ class TarFile:
                 self._links[name] = posixpath.normpath(posixpath.join(name, "..", os.fsdecode(entry.linkname)))
             elif entry.kind == LINK:
                 self._links[name] = posixpath.normpath(os.fsdecode(entry.linkname))
-            if len(self._members) + len(self._links) > _MOST_MEMBERS:
+            if number >= _MOST_MEMBERS:
                 raise BrokenArchive(f"the archive has more than {_MOST_MEMBERS} members: it is no image")
 
     def __contains__(self, name: str) -> bool:

@@ -6,14 +6,21 @@
 
 A layer is moved into place with `rename(2)` before the database names it and out of place after the database has
 forgotten it: what the database does not name is a leftover. Layers are shared by all images that name them.
+
+Nobody waits for the disk. A new layer is *unsettled*, and carries the ID of the boot it was written in, until
+`syncfs(2)` has returned after it; one that is unsettled from another boot may have lost contents when the machine went
+down, and is forgotten with its images. So a power cut can take away an image just loaded, but never a part of one.
+
 Everything here is quick and runs in the engine's event loop; only the engine calls it.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
 import secrets
 import sqlite3
+import struct
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -25,6 +32,10 @@ from cutaway.image.config import ImageConfig, RunConfig
 from cutaway.image.errors import ImageError
 from cutaway.image.intake import StagedLayer
 from cutaway.kernel.overlay import OPAQUE
+
+_FS_TOPDIR_FL = 0x00020000
+_FS_IOC_GETFLAGS = 0x80006601 | struct.calcsize("l") << 16
+_FS_IOC_SETFLAGS = 0x40006602 | struct.calcsize("l") << 16
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS images (
@@ -41,7 +52,8 @@ CREATE TABLE IF NOT EXISTS layers (
     size INTEGER NOT NULL,
     blob TEXT NOT NULL,
     blob_size INTEGER NOT NULL,
-    media_type TEXT NOT NULL
+    media_type TEXT NOT NULL,
+    unsettled TEXT NOT NULL         -- the boot it was written in, empty once it is known to be on the disk
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS image_layers (
     image TEXT NOT NULL REFERENCES images,
@@ -98,7 +110,30 @@ class Store:
         self.blobs, self.layers, self.staging = (self.path(name) for name in ("blobs/sha256", "layers", "staging"))
         for directory in (self.blobs, self.layers, self.staging):
             os.makedirs(directory, mode=0o700, exist_ok=True)
+        _spread(self.staging)
         database.executescript(_TABLES)
+        with open("/proc/sys/kernel/random/boot_id") as file:
+            self._boot = file.read().strip()
+        self._forget_unsettled()
+
+    def _forget_unsettled(self) -> None:
+        lost = self._database.execute(
+            "SELECT DISTINCT image FROM image_layers JOIN layers ON layer = diff_id WHERE unsettled NOT IN ('', ?)",
+            (self._boot,),
+        ).fetchall()
+        for (identifier,) in lost:
+            self.remove(identifier, in_use=False)
+
+    def unsettled(self) -> list[str]:
+        """The diff IDs of layers not yet known to be on the disk."""
+        return [row[0] for row in self._database.execute("SELECT diff_id FROM layers WHERE unsettled <> ''")]
+
+    def settle(self, diff_ids: Iterable[str]) -> None:
+        """Notes that these layers are on the disk."""
+        with self._transaction():
+            self._database.executemany(
+                "UPDATE layers SET unsettled = '' WHERE diff_id = ?", [(diff_id,) for diff_id in diff_ids]
+            )
 
     def path(self, *parts: str) -> str:
         return os.path.join(self.root, *parts)
@@ -129,8 +164,8 @@ class Store:
         self._set_aside(self.layer_dir(layer.diff_id))  # of an attempt that failed before it was recorded
         os.rename(os.path.join(staging, layer.name + ".layer"), self.layer_dir(layer.diff_id))
         os.rename(os.path.join(staging, layer.name + ".blob"), self.blob_path(layer.blob))
-        row = (layer.diff_id, layer.size, layer.blob, layer.blob_size, layer.media_type)
-        self._database.execute("INSERT INTO layers VALUES (?, ?, ?, ?, ?)", row)
+        row = (layer.diff_id, layer.size, layer.blob, layer.blob_size, layer.media_type, self._boot)
+        self._database.execute("INSERT INTO layers VALUES (?, ?, ?, ?, ?, ?)", row)
 
     def _layer_size(self, diff_id: str) -> int:
         row = self._database.execute("SELECT size FROM layers WHERE diff_id = ?", (diff_id,)).fetchone()
@@ -257,13 +292,15 @@ class Store:
                 self._set_aside(os.path.join(directory, name))
         return os.listdir(self.staging)
 
-    def staging_name(self) -> str:
-        """A name in the staging directory that nothing has."""
-        return secrets.token_hex(8)
+    def stage(self) -> str:
+        """Makes a directory in the staging directory; returns its name."""
+        name = _unused_name()
+        os.mkdir(os.path.join(self.staging, name), 0o700)
+        return name
 
     def _set_aside(self, path: str) -> str:
         """Moves a file or tree, if there, into the staging directory; returns its name there."""
-        name = self.staging_name()
+        name = _unused_name()
         try:
             os.rename(path, os.path.join(self.staging, name))
         except FileNotFoundError:
@@ -280,6 +317,29 @@ class Store:
             raise
         finally:
             self._database.execute("RELEASE images")
+
+
+def _unused_name() -> str:
+    return secrets.token_hex(8)
+
+
+def _spread(directory: str) -> None:
+    """Asks ext4 to begin each directory made in this one in a part of the disk chosen by its name (`chattr(1)`, `T`).
+
+    Beside its siblings it would take up inodes freed lately, which ext4 spares for five minutes and searches past one
+    by one: after a few images were removed, unpacking 170 MB took 8 s instead of 0.4 s. Elsewhere it does nothing.
+    """
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        flags = bytearray(8)
+        fcntl.ioctl(descriptor, _FS_IOC_GETFLAGS, flags)
+        fcntl.ioctl(
+            descriptor, _FS_IOC_SETFLAGS, (int.from_bytes(flags, "little") | _FS_TOPDIR_FL).to_bytes(8, "little")
+        )
+    except OSError:
+        pass  # a file system that knows no such flag
+    finally:
+        os.close(descriptor)
 
 
 def _hex(digest: str) -> str:

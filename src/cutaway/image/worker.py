@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import traceback
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -18,7 +17,6 @@ from cutaway.image import archive, diff, formats, intake, sources, trees
 from cutaway.image.errors import BrokenArchive, ImageError, by_name
 from cutaway.image.formats import Described, Layer
 from cutaway.image.intake import StagedLayer
-from cutaway.image.offload import processors
 from cutaway.image.sources import Source
 from cutaway.kernel.mounts import clone_tree
 from cutaway.kernel.prctl import set_parent_death_signal
@@ -42,7 +40,7 @@ def _attempt(work: Callable[[], Any]) -> dict[str, Any]:
     except (ImageError, OSError) as error:
         return {"error": _sentence(error), "kind": type(error).__name__}
     except Exception as error:
-        traceback.print_exc()
+        sys.excepthook(*sys.exc_info())  # for the engine's log
         return {"error": f"cannot work on the image: {error!r}", "kind": ImageError.__name__}
 
 
@@ -62,7 +60,6 @@ def import_(source: int, staging: str) -> StagedLayer:
     layer = intake.take_in(_tar_stream(source), staging, "layer", progress=_reporter("", 0))
     if not layer.entries:
         raise BrokenArchive("the archive holds no files")
-    _sync(staging)
     return layer
 
 
@@ -79,7 +76,6 @@ def load(source: int, staging: str, layers: str) -> dict[str, Any]:
     for layer in wanted.values():
         sources.require(files, layer.file)
     staged = list(_take_in_all(files, wanted.values(), staging))
-    _sync(staging)
     return {"images": [_written(image, staging, number) for number, image in enumerate(images)], "layers": staged}
 
 
@@ -97,10 +93,11 @@ def _written(image: Described, staging: str, number: int) -> dict[str, Any]:
 def _take_in_all(files: Source, layers: Iterable[Layer], staging: str) -> Iterator[StagedLayer]:
     """Takes each layer in in a process of its own, as many at once as there are processors, the largest first."""
     waiting = sorted(layers, key=lambda layer: files.size(layer.file))
+    processors = len(os.sched_getaffinity(0))
     running: dict[int, Layer] = {}
     try:
         while waiting or running:
-            while waiting and len(running) < processors():
+            while waiting and len(running) < processors:
                 layer = waiting.pop()
                 running[_fork(files, layer, staging)] = layer
             pid, _ = os.wait()
@@ -146,6 +143,13 @@ def remove(directory: str, names: list[str]) -> None:
         trees.remove(parent, name)
 
 
+def sync(directory: str) -> None:
+    """Waits until all that was written to the file system of `directory` is on the disk."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    if libc.syncfs(descriptor) != 0:
+        raise ImageError(f"cannot write the layers below {directory} to the disk; is it full or failing?")
+
+
 def changes(upper: str, lowers: list[str]) -> None:
     """Reports what the directory `upper` changes of `lowers`; of `/`, say, only what is on that file system itself."""
     found = diff.changes(clone_tree(upper), [clone_tree(lower) for lower in lowers])
@@ -178,18 +182,11 @@ def _reporter(layer: str, total: int) -> Callable[[int], None]:
     return progress
 
 
-def _sync(directory: str) -> None:
-    """Waits until all that was written is on the disk: the database must not name what a power cut can take away."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    if libc.syncfs(descriptor) != 0:
-        raise ImageError("cannot write the layers to the disk; is it full or failing?")
-    os.close(descriptor)
-
-
 _JOBS: dict[str, Callable[..., Any]] = {
     "import": import_,
     "load": load,
     "remove": remove,
+    "sync": sync,
     "changes": changes,
     "pack": pack,
     "unpack": unpack,
