@@ -204,7 +204,9 @@ def _write(descriptor: int, chunks: Iterable[bytes], abandoned: int) -> None:
     unwanted.register(abandoned, select.POLLIN)
     for piece in _gathered(chunks):
         left = memoryview(piece)
-        while left and not unwanted.poll(0):
+        while left:
+            if unwanted.poll(0):
+                return
             left = left[os.write(descriptor, left) :]
 
 

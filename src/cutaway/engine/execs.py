@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
+import signal
 from typing import TYPE_CHECKING
 
 from cutaway.engine import streams
@@ -98,6 +99,8 @@ class Executions:
         try:
             return await self._start(execution, context, stdio)
         except BaseException as error:
+            if execution.process:
+                execution.process.signal(signal.SIGKILL)
             self._finish(execution, getattr(error, "exit_code", 126))
             raise
         finally:
@@ -115,7 +118,11 @@ class Executions:
             born_with = {name: context.descriptors[name] for name in BORN_WITH if name in context.descriptors}
             birth = await self._link.clone(execution.id, 0, born_with)
             birth.send(operations, context.descriptors | ends.of_process())
-            process = execution.process = await birth.cloned()
+            try:
+                process = execution.process = await birth.cloned()
+            except asyncio.CancelledError:
+                await birth.discard()
+                raise
             process.input = ends.take("input")
         if config.Tty:
             process.terminal = await birth.terminal()

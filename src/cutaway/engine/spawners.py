@@ -42,8 +42,8 @@ class Birth:
         self._cloned, self._report = cloned, report
 
     async def cloned(self) -> Process:
-        """The process, now the caller's to close. Raises `NotStarted`."""
-        return await self._cloned
+        """The process, now the caller's to close. Raises `NotStarted`. Who is cancelled here has to `discard`."""
+        return await asyncio.shield(self._cloned)
 
     def send(self, operations: list[Operation], descriptors: Mapping[str, int]) -> None:
         """What it is to do, and the descriptors for that; the last operation executes its program."""
