@@ -21,13 +21,12 @@ from cutaway.image.intake import StagedLayer
 from cutaway.image.references import Reference, digest_in, short_id
 from cutaway.image.store import Image, Listed, Store
 
+Users = Callable[[str], Iterable[tuple[str, bool]]]
+"""Of an image ID: the containers made from it, each as (container ID, whether it runs)."""
+
 
 def _silent(_: object) -> None:
     """Progress that nobody watches."""
-
-
-Users = Callable[[str], Iterable[tuple[str, bool]]]
-"""Of an image ID: the containers made from it, each as (container ID, whether it runs)."""
 
 
 class Loaded(msgspec.Struct, frozen=True):
@@ -165,7 +164,7 @@ class Images:
         async with self._staging() as staging:
             job = {"do": "load", "source": source, "staging": staging, "layers": self._store.layers}
             answer = msgspec.convert(await offload.run(job, [source], progress), _Archive)
-            images = [(_content(image.config), [_tag(tag) for tag in image.tags]) for image in answer.images]
+            images = [(_taken(image.config), [_tag(tag) for tag in image.tags]) for image in answer.images]
             loaded = [self._loaded(document, tags) for document, tags in images]
             self._store.add(images, staging, answer.layers)
         self._found.clear()
@@ -215,8 +214,9 @@ class Images:
         The engine awaits this after it has removed containers.
         """
         for identifier in self._store.held():
-            if not list(self._users(identifier)):
-                await self._delete(self.by_id(identifier), in_use=False)
+            image = self._store.find(identifier, removed=True)
+            if image and not list(self._users(identifier)):
+                await self._delete(image, in_use=False)
 
     async def changes(self, upper_dir: str, lower_dirs: Sequence[str]) -> list[diff.Change]:
         """What a container changed, as (`C`, `A` or `D`, path), sorted by path; `lower_dirs` from the topmost."""
@@ -285,8 +285,10 @@ def _tag(reference: str) -> str:
     return str(parsed)
 
 
-def _content(path: str) -> bytes:
+def _taken(path: str) -> bytes:
+    """The content of a file, and no file any more."""
     with open(path, "rb") as file:
+        os.unlink(path)
         return file.read()
 
 

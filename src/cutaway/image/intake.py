@@ -18,7 +18,7 @@ from contextlib import closing
 import msgspec
 
 from cutaway.image.compression import GZIP, NONE, ZSTD, inflated, peek, recognised
-from cutaway.image.errors import BrokenArchive
+from cutaway.image.errors import BrokenArchive, ImageError
 from cutaway.image.tarstream import Reader, Stream
 from cutaway.image.unpack import Unpacker
 
@@ -69,8 +69,11 @@ def take_in(
     if kind != NONE:
         diff = hashlib.sha256()
         plain = _ahead(_hashed(inflated(plain, kind), diff))
-    with closing(plain):
-        unpacker = _unpack(plain, os.path.join(staging, name + ".layer"))
+    try:
+        with closing(plain):
+            unpacker = _unpack(plain, os.path.join(staging, name + ".layer"))
+    except OSError as error:
+        raise ImageError(f"cannot store the layer: {error.strerror}") from error
     layer = StagedLayer(
         name,
         diff_id="sha256:" + diff.hexdigest(),

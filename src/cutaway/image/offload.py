@@ -1,14 +1,14 @@
 """Work beside the engine: a child process for whatever reads, hashes or walks much, so that the event loop goes on.
 
-The child (`cutaway.image.worker`) is told its job as one JSON argument, inherits the descriptors the job names, and
-answers in JSON lines on its standard output: any number of `{"progress": …}`, then `{"result": …}` or `{"error": …}`.
+The child (`cutaway.image.worker`) reads its job, a JSON object, from standard input, inherits the descriptors that the
+job names, and answers in JSON lines on standard output: any number of `{"progress": …}`, then `{"result": …}` or
+`{"error": …}`. It may have children of its own; nobody is left when standard output is at its end.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -29,20 +29,16 @@ async def run(job: Mapping[str, Any], descriptors: Sequence[int] = (), progress:
 
     `descriptors` keep their numbers in the child. Raises the `ImageError` that the child reports.
     """
-    path = ":".join(filter(None, sys.path))
-    child = subprocess.Popen(
-        [sys.executable, "-I", "-S", "-X", "utf8", "-c", _START, path, msgspec.json.encode(job).decode()],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        pass_fds=descriptors,
-    )
-    process = os.pidfd_open(child.pid)
+    child = _start(job, descriptors)
+    lines = asyncio.StreamReader(_LINE_LARGEST)
+    protocol = asyncio.StreamReaderProtocol(lines)
+    transport, _ = await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, child.stdout)
     try:
-        answer = await _answer(child, progress)
+        answer = await _answer(lines, progress)
     finally:
-        signal.pidfd_send_signal(process, signal.SIGKILL)
-        await _readable(process)
-        os.close(process)
+        child.kill()
+        await lines.read()
+        transport.close()
         status = child.wait()
     if "error" in answer:
         raise by_name(answer["kind"], answer["error"])
@@ -52,27 +48,21 @@ async def run(job: Mapping[str, Any], descriptors: Sequence[int] = (), progress:
     return answer["result"]
 
 
-async def _answer(child: subprocess.Popen[bytes], progress: Progress) -> dict[str, Any]:
+def _start(job: Mapping[str, Any], descriptors: Sequence[int]) -> subprocess.Popen[bytes]:
+    """asyncio's own subprocesses take a thread each, and never end when cancelled while they start."""
+    with open(os.memfd_create("job"), "w+b") as file:
+        file.write(msgspec.json.encode({**job, "parent": os.getpid()}))
+        file.seek(0)
+        path = ":".join(filter(None, sys.path))
+        command = [sys.executable, "-I", "-S", "-X", "utf8", "-c", _START, path]
+        return subprocess.Popen(command, stdin=file, stdout=subprocess.PIPE, pass_fds=descriptors)
+
+
+async def _answer(lines: asyncio.StreamReader, progress: Progress) -> dict[str, Any]:
     """The last thing the child says."""
-    lines = asyncio.StreamReader(_LINE_LARGEST)
-    protocol = asyncio.StreamReaderProtocol(lines)
-    transport, _ = await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, child.stdout)
     answer: dict[str, Any] = {}
-    try:
-        async for line in lines:
-            answer = msgspec.json.decode(line)
-            if "progress" in answer:
-                progress(answer["progress"])
-    finally:
-        transport.close()
+    async for line in lines:
+        answer = msgspec.json.decode(line)
+        if "progress" in answer:
+            progress(answer["progress"])
     return answer
-
-
-async def _readable(descriptor: int) -> None:
-    """Waits for a descriptor; of a process, until it ends. asyncio's own subprocesses would take a thread to wait."""
-    loop, readable = asyncio.get_running_loop(), asyncio.Event()
-    loop.add_reader(descriptor, readable.set)
-    try:
-        await readable.wait()
-    finally:
-        loop.remove_reader(descriptor)

@@ -20,7 +20,7 @@ from cutaway.image.intake import StagedLayer
 from cutaway.image.sources import Source
 from cutaway.kernel.mounts import clone_tree
 from cutaway.kernel.prctl import set_parent_death_signal
-from cutaway.kernel.syscalls import libc
+from cutaway.kernel.syscalls import KernelError, libc
 
 _STEP = 4 << 20  # bytes between two reports of progress
 _BATCH = 100  # changes in one line, each with a path of up to 4,096 bytes
@@ -28,10 +28,18 @@ _BATCH = 100  # changes in one line, each with a path of up to 4,096 bytes
 
 def main() -> None:
     """Does the job that the command line names and reports on standard output."""
-    set_parent_death_signal(signal.SIGKILL)
-    job = msgspec.json.decode(sys.argv[1])
+    with open(0, "rb") as file:
+        job = msgspec.json.decode(file.read())
+    _end_with(job.pop("parent"))
     _report(_attempt(lambda: _JOBS[job.pop("do")](**job)))
     os._exit(0)  # threads may still wait for input that nobody wants
+
+
+def _end_with(parent: int) -> None:
+    """Has this process killed when its parent ends, which may have happened already."""
+    set_parent_death_signal(signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
 
 
 def _attempt(work: Callable[[], Any]) -> dict[str, Any]:
@@ -45,7 +53,9 @@ def _attempt(work: Callable[[], Any]) -> dict[str, Any]:
 
 
 def _sentence(error: Exception) -> str:
-    return f"{error.strerror}: {error.filename}" if type(error) is OSError and error.filename else str(error)
+    if not isinstance(error, OSError) or isinstance(error, KernelError):
+        return str(error)
+    return f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror)
 
 
 def _report(message: dict[str, Any]) -> None:
@@ -108,25 +118,33 @@ def _take_in_all(files: Source, layers: Iterable[Layer], staging: str) -> Iterat
 
 
 def _fork(files: Source, layer: Layer, staging: str) -> int:
+    parent = os.getpid()
     pid = os.fork()
-    if pid:
-        return pid
-    set_parent_death_signal(signal.SIGKILL)
-    name = _name(layer)
+    if pid == 0:
+        try:
+            _end_with(parent)
+            _take_in(files, layer, staging)
+        finally:
+            os._exit(0)
+    return pid
+
+
+def _take_in(files: Source, layer: Layer, staging: str) -> None:
+    name, expected = _name(layer), (layer.digest, layer.diff_id)
     progress = _reporter(layer.diff_id, files.size(layer.file))
-    expected = (layer.digest, layer.diff_id)
     outcome = _attempt(lambda: intake.take_in(files.chunks(layer.file), staging, name, expected, progress))
     with open(os.path.join(staging, name + ".outcome"), "xb") as file:
         file.write(msgspec.json.encode(outcome))
-    os._exit(0)
 
 
 def _outcome(layer: Layer, staging: str) -> StagedLayer:
+    path = os.path.join(staging, _name(layer) + ".outcome")
     try:
-        with open(os.path.join(staging, _name(layer) + ".outcome"), "rb") as file:
+        with open(path, "rb") as file:
             outcome = msgspec.json.decode(file.read())
     except (FileNotFoundError, msgspec.MsgspecError):
         raise ImageError(f"the process that unpacked layer {layer.diff_id} was killed, or the disk is full") from None
+    os.unlink(path)
     if "error" in outcome:
         raise by_name(outcome["kind"], f"layer {layer.diff_id}: {outcome['error']}")
     return msgspec.convert(outcome["result"], StagedLayer)
