@@ -65,8 +65,9 @@ def test_only_the_device_that_is_allowed_opens(cgroup: Cgroup) -> None:
     assert not may_open(cgroup, ZERO)
 
 
-def test_the_kind_of_device_counts(cgroup: Cgroup) -> None:
-    limit(cgroup, "allow b 1:3 rwm")
+@pytest.mark.parametrize("rule", ["allow b 1:3 rwm", "allow c 2:3 rwm", "allow c 1:4 rwm"])
+def test_kind_and_both_numbers_count(cgroup: Cgroup, rule: str) -> None:
+    limit(cgroup, rule)
     assert not may_open(cgroup, NULL)
 
 
