@@ -287,6 +287,7 @@ class TestPs:
         return dict(zip(self.FIELDS, (text.stdout.strip() for text in texts), strict=True))
 
     def agree(self, pid: int) -> procfs.PsEntry:
+        assert eventually(lambda: procfs.ps([pid])[0].state == self.ps(pid)["stat"])  # it may still be starting
         (entry,), ps = procfs.ps([pid]), self.ps(pid)
         assert (entry.pid, entry.parent, entry.uid) == (int(ps["pid"]), int(ps["ppid"]), int(ps["uid"]))
         assert (entry.name, entry.terminal, entry.state) == (ps["comm"], ps["tty"], ps["stat"])

@@ -108,10 +108,10 @@ class Hierarchy:
 
     def kill(self, path: str) -> None:
         """Sends SIGKILL to every process in the cgroup and below it, all frozen meanwhile so that none can fork."""
+        if not self.processes(path):
+            return
         try:
             self.freeze(path, time.monotonic() + 1)
-        except FileNotFoundError:
-            return
         except TimeoutError:  # one hangs in the kernel, and cannot fork there either
             pass
         try:

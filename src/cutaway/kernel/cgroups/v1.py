@@ -59,7 +59,7 @@ class Version1(Hierarchy):
             total=read_number(f"{directory}/cpuacct.usage"),
             user=read_number(f"{directory}/cpuacct.usage_user"),
             system=read_number(f"{directory}/cpuacct.usage_sys"),
-            per_cpu=[int(time) for time in read(f"{directory}/cpuacct.usage_percpu").split()],
+            per_cpu=[int(spent) for spent in read(f"{directory}/cpuacct.usage_percpu").split()],
         )
 
     def throttling(self, path: str) -> Throttling:

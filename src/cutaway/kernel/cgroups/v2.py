@@ -10,8 +10,8 @@ from cutaway.kernel.cgroups.hierarchy import Hierarchy
 from cutaway.kernel.cgroups.usage import BlockUsage, CpuUsage, MemoryUsage, Throttling
 from cutaway.kernel.syscalls import KernelError
 
-_NANOSECONDS = 1000
-"""In a microsecond, the unit of `cpu.stat`."""
+_MICROSECOND = 1000
+"""The unit of `cpu.stat`, in nanoseconds."""
 
 
 class Version2(Hierarchy):
@@ -71,13 +71,13 @@ class Version2(Hierarchy):
 
     def cpu(self, path: str) -> CpuUsage:
         stat = read_keyed(f"{self.directory(path)}/cpu.stat")
-        total, user, system = (stat.get(f"{kind}_usec", 0) * _NANOSECONDS for kind in ("usage", "user", "system"))
+        total, user, system = (stat.get(f"{kind}_usec", 0) * _MICROSECOND for kind in ("usage", "user", "system"))
         return CpuUsage(total, user, system)
 
     def throttling(self, path: str) -> Throttling:
         stat = read_keyed(f"{self.directory(path)}/cpu.stat")
-        time = stat.get("throttled_usec", 0) * _NANOSECONDS
-        return Throttling(stat.get("nr_periods", 0), stat.get("nr_throttled", 0), time)
+        throttled = stat.get("throttled_usec", 0) * _MICROSECOND
+        return Throttling(stat.get("nr_periods", 0), stat.get("nr_throttled", 0), throttled)
 
     def memory(self, path: str) -> MemoryUsage:
         directory = self.directory(path)
