@@ -231,11 +231,11 @@ def test_another_engine_finds_what_one_stored(images: Images, database: sqlite3.
 
 
 def test_after_a_power_cut_an_image_is_whole_or_gone(
-    images: Images, two: tuple[str, str], database: sqlite3.Connection, root: Path
+    two: tuple[str, str], database: sqlite3.Connection, root: Path
 ) -> None:
     """Layers that were not known to be on the disk when the machine went down are given up, with what needs them."""
     _, other = two
-    asyncio.run(settled(images))
+    asyncio.run(settled(Images(str(root), database, settle_after=0)))
     database.execute("UPDATE layers SET unsettled = 'another boot' WHERE diff_id = ?", (digest(APP),))
     database.commit()
     again = Images(str(root), database)
@@ -249,7 +249,7 @@ def test_what_the_last_engine_had_not_settled_the_next_one_does(
 ) -> None:
     database.execute("UPDATE layers SET unsettled = ?", (Path("/proc/sys/kernel/random/boot_id").read_text().strip(),))
     database.commit()
-    again = Images(str(root), database)
+    again = Images(str(root), database, settle_after=0)
     assert {image.id for image in again.listing()} == set(two) == {image.id for image in images.listing()}
     asyncio.run(settled(again))
     assert database.execute("SELECT count(*) FROM layers WHERE unsettled <> ''").fetchone() == (0,)

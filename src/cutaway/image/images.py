@@ -48,25 +48,30 @@ class _Archive(msgspec.Struct):
 
 
 class Images:
-    """The images below the directory `root`, recorded in `database`; `users` tells which containers need an image."""
+    """The images below the directory `root`, recorded in `database`; `users` tells which containers need an image.
 
-    def __init__(self, root: str, database: sqlite3.Connection, users: Users = lambda _: ()) -> None:
-        self._store, self._users = Store(root, database), users
+    Layers are written to the disk `settle_after` seconds after they came, so that what is soon removed never is.
+    """
+
+    def __init__(
+        self, root: str, database: sqlite3.Connection, users: Users = lambda _: (), settle_after: float = 10
+    ) -> None:
+        self._store, self._users, self._settle_after = Store(root, database), users, settle_after
         self._leftovers = self._store.leftovers()
         self._found: dict[str, Image] = {}
-        self._settling: set[asyncio.Task[None]] = set()
+        self._settling: asyncio.Task[None] | None = None
 
     async def close(self) -> None:
         """Ends what goes on in the background; to be awaited before the database is closed."""
-        for task in self._settling:
-            task.cancel()
-        await asyncio.gather(*self._settling, return_exceptions=True)
+        if self._settling:
+            self._settling.cancel()
+            await asyncio.wait([self._settling])
 
     async def sweep(self) -> None:
         """Removes what a crash left behind; to be awaited once, at leisure, when the containers are known."""
         await self._remove_files(self._leftovers)
         await self.release()
-        self._settle()
+        self._settle_later()
 
     def resolve(self, name: str) -> Image:
         """The image that a reference, an ID or the beginning of an ID means, as Docker decides it.
@@ -152,7 +157,7 @@ class Images:
             document = config.encode(config.imported(run, layer.diff_id, message))
             self._store.add([(document, tags)], staging, [layer])
         self._found.clear()
-        self._settle()
+        self._settle_later()
         return self.by_id(config.image_id(document))
 
     async def load(self, source: int, progress: offload.Progress = _silent) -> list[Loaded]:
@@ -168,7 +173,7 @@ class Images:
             loaded = [self._loaded(document, tags) for document, tags in images]
             self._store.add(images, staging, answer.layers)
         self._found.clear()
-        self._settle()
+        self._settle_later()
         return loaded
 
     def _loaded(self, document: bytes, tags: list[str]) -> Loaded:
@@ -246,14 +251,15 @@ class Images:
         job = {"do": "unpack", "root": root, "path": path, "source": source, "owner": owner, "keep_kind": keep_kind}
         await offload.run(job, [root, source])
 
-    def _settle(self) -> None:
+    def _settle_later(self) -> None:
         """Has new layers written to the disk, and noted that they are, while nobody waits."""
-        task = asyncio.create_task(self._settled(self._store.unsettled()))
-        self._settling.add(task)
-        task.add_done_callback(self._settling.discard)
+        if self._settling is None or self._settling.done():
+            self._settling = asyncio.create_task(self._settle())
 
-    async def _settled(self, layers: Sequence[str]) -> None:
-        if layers:
+    async def _settle(self) -> None:
+        while self._store.unsettled():
+            await asyncio.sleep(self._settle_after)
+            layers = self._store.unsettled()
             await offload.run({"do": "sync", "directory": self._store.root})
             self._store.settle(layers)
 
