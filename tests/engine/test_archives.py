@@ -210,7 +210,10 @@ class TestLargeAndSlow:
         reading, writing = os.pipe()
         with subprocess.Popen([COMMAND, "cp", "-", "waiting:/root"], env=cutaway.environment, stdin=reading) as copying:
             os.close(reading)
-            os.write(writing, archive_of(member("begun", size=9))[:600])
+            with open(writing, "wb", buffering=0, closefd=False) as pipe:
+                pipe.write(
+                    archive_of(member("begun", size=1 << 20))[: 1 << 19]
+                )  # more than a pipe holds: it is being read
             copying.kill()
         cutaway("start", "-a", "waiting")
         os.close(writing)

@@ -111,6 +111,7 @@ def _wait_until(condition: Callable[[], bool]) -> None:
 
 
 class TestPause:
+    @pytest.mark.vm
     def test_everything_stops_and_goes_on(self, cutaway: Engine, busybox: str) -> None:
         script = "while true; do echo again; sleep 0.01; done"
         cutaway(*DETACHED, "--name", "ticking", busybox, "sh", "-c", script)
@@ -148,6 +149,7 @@ class TestPause:
 
 
 class TestUpdate:
+    @pytest.mark.vm
     def test_changes_limits_of_a_container_that_runs(self, cutaway: Engine, container: str) -> None:
         cutaway("update", "-m", "32m", "--cpus", "0.25", "--pids-limit", "17", "--cpu-shares", "512", container)
         found = cgroup(cutaway, container)
@@ -160,8 +162,12 @@ class TestUpdate:
         cutaway("update", "--pids-limit", "17", container)
         found = cgroup(cutaway, container)
         assert (found.memory().limit, _cpu_quota(found)) == (64 * MiB, 0.5)
-        cutaway("update", "--pids-limit", "-1", container)
-        assert found.pids().limit is None
+
+    @pytest.mark.parametrize("unlimited", ["-1", "0"])
+    def test_lifts_the_limit_of_processes(self, cutaway: Engine, container: str, unlimited: str) -> None:
+        cutaway("update", "--pids-limit", "17", container)
+        cutaway("update", "--pids-limit", unlimited, container)
+        assert cgroup(cutaway, container).pids().limit is None
 
     def test_of_a_stopped_container_holds_from_the_next_start(self, cutaway: Engine, container: str) -> None:
         cutaway("stop", "-t", "0", container)
@@ -169,8 +175,8 @@ class TestUpdate:
         cutaway("start", container)
         assert cgroup(cutaway, container).memory().limit == 32 * MiB
 
-    def test_changes_nothing_where_one_limit_is_refused(self, cutaway: Engine, container: str) -> None:
-        """The CPUs are taken, the memory not: more is in use than the new limit."""
+    def test_changes_nothing_where_the_kernel_refuses(self, cutaway: Engine, container: str) -> None:
+        """More memory is in use than the new limit."""
         cutaway("exec", container, "sh", "-c", "dd if=/dev/zero of=/dev/shm/file bs=1M count=30")
         message = refused(cutaway, "update", "--cpus", "0.25", "-m", "8m", container)
         found = cgroup(cutaway, container)
@@ -179,6 +185,13 @@ class TestUpdate:
         assert (found.memory().limit, _cpu_quota(found)) == (64 * MiB, 0.5)
         assert inspected(cutaway, container, ".HostConfig.Memory") == str(64 * MiB)
         assert inspected(cutaway, container, ".HostConfig.NanoCpus") == str(500_000_000)
+
+    def test_changes_nothing_where_a_port_cannot_be_published(self, cutaway: Engine, container: str) -> None:
+        message = refused(cutaway, "update", "--cpus", "0.25", "-m", "32m", "--publish-add", "80", container)
+        found = cgroup(cutaway, container)
+        assert "is on no network" in message
+        assert (found.memory().limit, _cpu_quota(found)) == (64 * MiB, 0.5)
+        assert inspected(cutaway, container, ".HostConfig.Memory") == str(64 * MiB)
 
     def test_restart_policy(self, cutaway: Engine, busybox: str) -> None:
         cutaway(*DETACHED, "--name", "tried", busybox, "sh", "-c", "sleep 0.3; exit 1")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import os
@@ -11,11 +12,18 @@ import subprocess
 import tarfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
+from sqlite3 import Connection
 from typing import Any
 
 import pytest
 
+from cutaway.engine import model
+from cutaway.engine.containers import Container, Containers, Record
+from cutaway.engine.database import Table, open_database
+from cutaway.engine.places import Places
+from cutaway.engine.volumes import Volumes
 from tests.engines import COMMAND, Engine
 
 RUN = ("run", "--rm", "--network", "none")
@@ -268,9 +276,11 @@ class TestRemovingVolumes:
         lost = cutaway("volume", "create").stdout.strip()
         (contents(cutaway, lost) / "file").write_bytes(bytes(2000))
         cutaway("create", "--name", "user", "-v", "/used", busybox, "true")
+        used = inspected(cutaway, "user")["Mounts"][0]["Name"]
         pruned = cutaway("volume", "prune", "-f").stdout.split("\n")
         assert lost in pruned
         assert "Total reclaimed space: 2kB" in pruned
+        assert used in volumes(cutaway)
         cutaway("rm", "-v", "user")
         assert volume in volumes(cutaway)
         assert volume in cutaway("volume", "prune", "-f", "-a").stdout
@@ -354,6 +364,27 @@ class TestFileSystemsKeptElsewhere:
         engine("rm", "-f", "stays", "ends")
         assert _mounted(place) == []
         engine("volume", "rm", "memory")
+
+
+def test_what_was_mounted_for_a_start_that_never_was_is_unmounted(tmp_path: Path) -> None:
+    """The engine ends between the mount of a volume and the start of the container."""
+    places = Places(str(tmp_path / "root"), str(tmp_path / "run"))
+    os.mkdir(places.root)
+    mount = model.MountPoint(Type="volume", Name="memory", Source="", Destination="/x")
+    container = Container(Record(seen=model.Container(Id="a" * 64, Created="", Name="/one", Mounts=[mount])))
+
+    async def main(database: Connection) -> None:
+        containers = Containers(Table(database, "containers", Record))
+        before = Volumes(places, database, containers)
+        options = {"type": "tmpfs", "device": "tmpfs"}
+        place = Path(before.create(model.VolumeCreate(Name="memory", DriverOpts=options)).Mountpoint)
+        await before.hold(container)
+        assert _mounted(place) == ["tmpfs"]
+        await Volumes(places, database, containers).recover()
+        assert _mounted(place) == []
+
+    with closing(open_database(places.database)) as database:
+        asyncio.run(main(database))
 
 
 def _mounted(place: Path) -> list[str]:

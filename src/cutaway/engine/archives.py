@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import select
 import stat
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 from msgspec.structs import replace
@@ -62,9 +62,11 @@ class Archives:
         def work(root: int, abandoned: int) -> None:
             with _explained(container, path):
                 place = resolved(root, path) if path.endswith(("/", "/.")) else path
-                _write(descriptor, archive.packed(root, place, name), abandoned)
+                with closing(archive.packed(root, place, name)) as chunks:
+                    _write(target, chunks, abandoned)
 
-        await self._inside(container, work)
+        with _own(descriptor) as target:
+            await self._inside(container, work)
 
     async def unpack(
         self, container: Container, path: str, descriptor: int, *, keep_ids: bool, past_read_only: bool
@@ -73,7 +75,7 @@ class Archives:
         `past_read_only`, also on a root file system that is read-only to the container itself."""
 
         def work(root: int, abandoned: int) -> None:
-            pieces = _read(descriptor, abandoned)
+            pieces = _read(source, abandoned)
             with _explained(container, path), ExitStack() as stack:
                 if past_read_only:
                     root = stack.enter_context(writable(container, root, path))
@@ -81,7 +83,8 @@ class Archives:
                 for _ in pieces:
                     pass  # what follows the archive's end, so that who writes it is not broken off
 
-        await self._inside(container, work, past_read_only=past_read_only)
+        with _own(descriptor) as source:
+            await self._inside(container, work, past_read_only=past_read_only)
 
     async def diff(self, container: Container) -> list[Change]:
         """What is changed, added and deleted in the container's own layer, by path."""
@@ -197,6 +200,16 @@ def _explained(container: Container, path: str) -> Iterator[None]:
         raise InvalidArgument(f"{path} in container {container.name}: not a directory") from None
     except OSError as error:
         raise EngineError(f"{path} in container {container.name}: {error.strerror}") from None
+
+
+@contextmanager
+def _own(descriptor: int) -> Iterator[int]:
+    """A duplicate: whoever gives up waiting closes the other while the thread has still to notice."""
+    own = os.dup(descriptor)
+    try:
+        yield own
+    finally:
+        os.close(own)
 
 
 def _write(descriptor: int, chunks: Iterable[bytes], abandoned: int) -> None:

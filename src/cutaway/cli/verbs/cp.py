@@ -65,9 +65,10 @@ async def cp(session: Session, parsed: Parsed) -> None:
         raise InvalidArgument("must specify at least one container source")
     archive, follow = parsed.options.get("archive", False), parsed.options.get("follow-link", False)
     if from_container:
-        await _copy_out(session, from_container, from_path, to_path, archive=archive, follow=follow)
+        copying = _copy_out(session, from_container, from_path, to_path, archive=archive, follow=follow)
     else:
-        await _copy_in(session, from_path, to_container, to_path, archive=archive, follow=follow)
+        copying = _copy_in(session, from_path, to_container, to_path, archive=archive, follow=follow)
+    await session.while_here(copying)
     if not parsed.options.get("quiet") and session.is_terminal(2):
         await session.complain(f"Copied {source} to {target}")
 

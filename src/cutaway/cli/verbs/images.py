@@ -105,9 +105,10 @@ def _rows(image: Image, references: list[str], cut: bool) -> Iterator[Row]:
 async def import_(session: Session, parsed: Parsed) -> None:
     options, (source, *reference) = parsed
     with _opened(session, source) as descriptor:
-        image_id = await session.engine.image_import(
+        importing = session.engine.image_import(
             descriptor, reference[0] if reference else "", options.get("change", []), options.get("message", "")
         )
+        image_id = await session.while_here(importing)
     await session.print(image_id)
 
 
@@ -124,7 +125,7 @@ async def import_(session: Session, parsed: Parsed) -> None:
 )
 async def load(session: Session, parsed: Parsed) -> None:
     with _opened(session, parsed.options.get("input", "-")) as descriptor:
-        loaded = await session.engine.image_load(descriptor)
+        loaded = await session.while_here(session.engine.image_load(descriptor))
     for name in loaded:
         await session.print(f"Loaded image{' ID' if name.startswith('sha256:') else ''}: {name}")
 
