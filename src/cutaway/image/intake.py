@@ -83,10 +83,14 @@ def take_in(
         blob_size=os.stat(blob_path).st_size,
         media_type=MEDIA_TYPES[kind],
     )
+    _check(layer, expected)
+    return layer
+
+
+def _check(layer: StagedLayer, expected: tuple[str, str]) -> None:
     for wanted, found in zip(expected, (layer.blob, layer.diff_id), strict=True):
         if wanted and wanted != found:
             raise BrokenArchive(f"layer {wanted} does not have the digest it is named by, but {found}")
-    return layer
 
 
 def _unpack(chunks: Iterable[bytes], path: str) -> Unpacker:
