@@ -312,7 +312,7 @@ async def _retire(peer: socket.socket) -> None:
 
 def _execute_spawner(listener: int, log: str) -> None:
     package = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))
-    program, arguments, copy = spawner.command(listener, package)
+    program, arguments, copy = spawner.command(listener, __version__, package)
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
     actions = [(os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0), (os.POSIX_SPAWN_OPEN, 1, log, flags, 0o640),
                (os.POSIX_SPAWN_DUP2, 1, 2)]  # fmt: skip

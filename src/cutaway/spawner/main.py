@@ -14,7 +14,6 @@ import select
 import sys
 from time import time_ns
 
-from cutaway import __version__
 from cutaway.kernel.memfd import sealed_copy
 from cutaway.kernel.mounts import MS_PRIVATE, attach_at, enter_root, new_mount, set_attributes
 from cutaway.kernel.namespaces import CLONE_NEWNS, unshare
@@ -55,8 +54,8 @@ class Child:
 class Spawner:
     """Serves one engine at a time on `listener`; the latest to connect is the one."""
 
-    def __init__(self, listener: _socket.socket, host: int) -> None:
-        self._listener, self._host = listener, host
+    def __init__(self, listener: _socket.socket, host: int, version: str) -> None:
+        self._listener, self._host, self._version = listener, host, version
         self._engine: _socket.socket | None = None
         self._unsent: list[tuple[dict[str, Any], list[int]]] = []
         self._children: dict[str, Child] = {}
@@ -84,7 +83,7 @@ class Spawner:
         self._engine = _socket.socket(fileno=descriptor)
         self._engine.setblocking(False)
         self._watch(descriptor, self._take_requests)
-        self._tell({"version": __version__, "pid": os.getpid(), "children": len(self._children)})
+        self._tell({"version": self._version, "pid": os.getpid(), "children": len(self._children)})
         for key, child in self._children.items():
             held = {"process": child.pidfd} if child.status is None else {}
             if child.terminal and child.terminal.open:
@@ -278,25 +277,26 @@ def _close_input(child: Child) -> None:
         child.input = -1
 
 
-def command(listener: int, package: str) -> tuple[str, list[str], int]:
+def command(listener: int, version: str, package: str) -> tuple[str, list[str], int]:
     """How the engine executes a spawner: the file, the arguments and the descriptor of the file, to be kept open.
 
-    `listener` is a listening socket's descriptor that the process inherits, `package` where `cutaway` is imported from.
-    The interpreter is a sealed copy in memory, so that a container which gets hold of it cannot change the host's.
+    `listener` is a listening socket's descriptor that the process inherits, `version` what it says it is of, `package` where
+    `cutaway` is imported from. The interpreter is a sealed copy in memory, so that a container which gets hold of it cannot change the host's.
     """
     interpreter = os.path.realpath(sys.executable)
     copy = sealed_copy(interpreter)
-    program = f"import sys; sys.path.insert(0, {package!r}); from cutaway.spawner.main import main; main({listener})"
+    call = f"main({listener}, {version!r})"
+    program = f"import sys; sys.path.insert(0, {package!r}); from cutaway.spawner.main import main; {call}"
     return f"/proc/self/fd/{copy}", [interpreter, "-I", "-S", "-X", "utf8", "-c", program], copy
 
 
-def main(listener: int) -> None:
-    """The whole process; `listener` is the descriptor of a listening seqpacket socket."""
+def main(listener: int, version: str) -> None:
+    """The whole process; `listener` is the descriptor of a listening seqpacket socket, `version` the engine's."""
     set_dumpable(False)
     os.umask(0o022)
     host = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     os.set_inheritable(listener, False)
-    spawner = Spawner(_socket.socket(fileno=listener), host)
+    spawner = Spawner(_socket.socket(fileno=listener), host, version)
     _leave_the_hosts_tree()
     gc.disable()
     gc.freeze()
