@@ -117,7 +117,7 @@ async def _run(places: Places, options: argparse.Namespace) -> None:
             await Server(engine, listener).serve(idle_time=IDLE_TIME if options.ready_fd >= 0 else None)
         finally:
             os.unlink(places.engine_socket)
-            engine.close()
+            await engine.close()
 
 
 def _end(engine: LocalEngine) -> None:

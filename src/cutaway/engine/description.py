@@ -43,7 +43,8 @@ class Surroundings(NamedTuple):
     """What a description needs beside the container: who its program is, what is mounted, what is shared.
 
     `mounts`: OCI mounts after the standard ones; `shared`: namespace type → path of the one it joins, empty for the
-    host's; `root`: its root directory; `shm`: a directory of the host to be its /dev/shm, if that is shared.
+    host's; `root`: its root directory; `shm`: a directory of the host to be its /dev/shm, if that is shared; `hidden`:
+    paths of its root that must not be seen, whatever it is allowed.
     """
 
     identity: Identity
@@ -51,6 +52,7 @@ class Surroundings(NamedTuple):
     shared: dict[str, str]
     root: str
     shm: str
+    hidden: list[str]
 
 
 def describe(container: Container, around: Surroundings) -> dict[str, Any]:
@@ -68,7 +70,7 @@ def describe(container: Container, around: Surroundings) -> dict[str, Any]:
             "namespaces": namespaces(around.shared),
             "devices": list(_devices(host)),
             "sysctl": host.Sysctls,
-            "maskedPaths": [] if _unmasked(host) else _MASKED,
+            "maskedPaths": [*around.hidden, *([] if _unmasked(host) else _MASKED)],
             "readonlyPaths": [] if _unmasked(host) else _READONLY,
         },
     }

@@ -82,6 +82,7 @@ class LocalEngine:
         self._archives = Archives(self._volumes, self._images)
         self._limits = Limits(self._all, self._outfitter, self._publishing, unfinished)
         self._lifecycle.on_container_end(self._executions.container_ended)
+        self._lifecycle.on_container_removal(self._images.release)
         self._tasks: set[asyncio.Task[None]] = set()
         self._watch: RulesetWatch | None = None
         self.ending = asyncio.Event()
@@ -340,10 +341,11 @@ class LocalEngine:
         """Whether there is anything to look after: a container that runs or is to be restarted."""
         return any(container.process or container.restarting for container in self._all)
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Lets go of threads and files; the last thing."""
         if self._watch:
             self._watch.close()
+        await self._images.close()
         self._janitor.close()
         self._database.close()
 

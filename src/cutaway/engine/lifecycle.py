@@ -19,7 +19,7 @@ from cutaway.engine.signals import exit_code, signal_number
 from cutaway.plan.operation import dump, load
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from cutaway.engine.containers import Container, Containers
     from cutaway.engine.database import Table
@@ -52,10 +52,15 @@ class Lifecycle:
         self._tasks: set[asyncio.Task[None]] = set()
         self._ending: set[asyncio.Task[None]] = set()
         self._end_listeners: list[Callable[[Container], None]] = []
+        self._removal_listeners: list[Callable[[], Awaitable[None]]] = []
 
     def on_container_end(self, listener: Callable[[Container], None]) -> None:
         """Has `listener` called when a container's first process has ended."""
         self._end_listeners.append(listener)
+
+    def on_container_removal(self, listener: Callable[[], Awaitable[None]]) -> None:
+        """Has `listener` awaited when a container has been removed."""
+        self._removal_listeners.append(listener)
 
     # Starting
 
@@ -323,6 +328,8 @@ class Lifecycle:
         await self._outfitter.removed(container, volumes=volumes)
         await self._janitor.remove_tree(self._places.container(container.id))
         self._forget(container)
+        for listener in self._removal_listeners:
+            await listener()
 
     def _forget(self, container: Container) -> None:
         """Its name is free, and who waited for its end or removal hears of it."""

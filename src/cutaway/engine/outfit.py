@@ -37,9 +37,9 @@ _JOINED = ("cgroup", "ipc", "uts", "net", "pid", "mnt")
 
 class Outfit(NamedTuple):
     """`cgroup`, `before`, `after`: operations on the host, the first before there is a process, the second while it is
-    born. `new`: the namespaces that it is born into. `join_cgroup`: by which the first process joins its cgroup. `held`:
-    kind of namespace → name of its descriptor. `shared`: OCI namespace type → path of the one it joins, empty for the
-    host's. `mounts`: OCI mounts. `shm`: a directory of the host that is to be /dev/shm, if it is shared."""
+    born. `new`: the namespaces that it is born into. `join_cgroup`: by which the first process joins its cgroup.
+    `held`: kind of namespace → name of its descriptor. `shared`: OCI namespace type → path of the one it joins, empty
+    for the host's. `mounts`: OCI mounts. `shm`: a directory of the host that is to be /dev/shm, if it is shared."""
 
     cgroup: list[Operation]
     before: list[Operation]
@@ -98,7 +98,7 @@ class Outfitter:
             user = self.identity(container, root)
         finally:
             os.close(root)
-        around = Surroundings(user, outfit.mounts, outfit.shared, merged, outfit.shm)
+        around = Surroundings(user, outfit.mounts, outfit.shared, merged, outfit.shm, self._hidden(container))
         spec = describe(container.seen, around)
         seccomp = self.filter(container, spec["process"]["capabilities"]["bounding"], context)
         given = Given(
@@ -111,6 +111,11 @@ class Outfitter:
             container.seen.HostConfig.Init,
         )
         return inside(spec, given)
+
+    def _hidden(self, container: Container) -> list[str]:
+        """From who has the host's files: what belongs to the engine, and so to other containers."""
+        of_host = container.record.lower_dirs == ["/"]
+        return [self._places.root, self._places.runtime_dir] if of_host else []
 
     def identity(self, container: Container, root: int, user: str | None = None) -> Identity:
         """Who a program of the container runs as; `root` is a descriptor of the container's root directory."""
