@@ -344,7 +344,7 @@ async def _next_message(peer: socket.socket) -> tuple[dict[str, Any] | None, lis
             finally:
                 loop.remove_reader(peer)
         except ConnectionResetError:
-            return None, []
+            continue  # the peer has left something unread; what it had said before is still to be read
 
 
 def _settle(future: asyncio.Future[None]) -> None:
