@@ -309,7 +309,7 @@ class Lifecycle:
     async def remove(self, container: Container, *, force: bool, volumes: bool) -> None:
         """Removes it and all that was its own; returns when nothing of it is left on the host."""
         process = container.process
-        if process and not force:
+        if (process or container.state.Restarting) and not force:
             raise Conflict(
                 f'cannot remove container "/{container.name}": container is {container.state.Status}: '
                 "stop the container before removing or force remove"
