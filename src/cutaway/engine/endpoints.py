@@ -79,6 +79,8 @@ class Endpoints:
         other = self._containers.find(name)
         if other is container or not other.state.Running:
             raise Conflict(f"cannot join network of a non running container: {other.id}")
+        own, others = container.seen.Config, other.seen.Config
+        own.Hostname, own.Domainname = others.Hostname, others.Domainname
         path = {"network": f"/proc/{other.state.Pid}/ns/net"}
         return NetworkOutfit([], [], {}, path, self._mounts(container, other) if other.record.endpoints else [])
 
