@@ -15,50 +15,89 @@ import signal
 import socket
 import sys
 import time
+import traceback
 from typing import TYPE_CHECKING
 
 from cutaway.cli.dispatch import carry_out
 from cutaway.client.dial import READY
 from cutaway.engine.connection import Connection, Disconnected
 from cutaway.engine.engine import LocalEngine
+from cutaway.engine.errors import EngineError
 from cutaway.engine.places import Places
+from cutaway.kernel import rlimits
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 IDLE_TIME = 300.0
-"""Seconds without a running container or a caller after which an engine that nobody needs ends."""
+"""Seconds without a running container or a caller after which an engine that nobody needs ends, unless the variable
+`CUTAWAY_IDLE_TIME` says otherwise."""
 _LOCK_PATIENCE = 15.0  # seconds
+_PARTING = 2.0  # seconds in which callers of an engine that ends may hear what it has to say
+_PAUSE = 0.1  # seconds until the next try to accept a connection, when there were no descriptors left
 
 
 class Server:
-    """Accepts connections for one engine until it ends."""
+    """Answers those who connect to an engine's socket at `path`, until the engine ends."""
 
-    def __init__(self, engine: LocalEngine, listener: socket.socket) -> None:
-        self._engine, self._listener = engine, listener
+    def __init__(self, engine: LocalEngine, path: str) -> None:
+        self._engine, self._path = engine, path
         self._open: dict[asyncio.Task[None], Connection] = {}
         self._idle_since = time.monotonic()
+        self._open_door()
 
     async def serve(self, *, idle_time: float | None) -> None:
         """Until the engine ends, or has had nothing to do for `idle_time` seconds (None: for ever)."""
-        accepting = asyncio.create_task(self._accept())
         resting = asyncio.create_task(self._rest(idle_time))
         await self._engine.ending.wait()
-        for task in (accepting, resting):
-            task.cancel()
+        resting.cancel()
+        self._shut_door()
         for connection in self._open.values():
             connection.stop_receiving()
         if self._open:
-            await asyncio.wait(self._open, timeout=2)
+            await asyncio.wait(self._open, timeout=_PARTING)
+        for task in self._open:
+            task.cancel()
+        await asyncio.gather(*self._open, return_exceptions=True)
 
-    async def _accept(self) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            peer, _ = await loop.sock_accept(self._listener)
-            connection = Connection(peer)
-            task = loop.create_task(self._answer(connection))
-            self._open[task] = connection
-            task.add_done_callback(self._closed)
+    def _open_door(self) -> None:
+        self._listener = _listen(self._path)
+        asyncio.get_running_loop().add_reader(self._listener, self._accept)
+
+    def _shut_door(self) -> bool:
+        """From now on who calls finds nobody, and starts another engine; answers those who came just before. Returns
+        whether there were any."""
+        if self._listener.fileno() < 0:
+            return False
+        asyncio.get_running_loop().remove_reader(self._listener)
+        self._listener.shutdown(socket.SHUT_RD)
+        before = len(self._open)
+        with self._listener:
+            try:
+                while True:
+                    self._welcome(self._listener.accept()[0])
+            except OSError:  # there are no more
+                return len(self._open) > before
+
+    def _accept(self) -> None:
+        try:
+            self._welcome(self._listener.accept()[0])
+        except BlockingIOError:  # the caller has gone away again
+            pass
+        except OSError as problem:
+            print(f"accepting a connection: {problem}", flush=True)
+            asyncio.get_running_loop().remove_reader(self._listener)
+            asyncio.get_running_loop().call_later(_PAUSE, self._accept_again)
+
+    def _accept_again(self) -> None:
+        if self._listener.fileno() >= 0:
+            asyncio.get_running_loop().add_reader(self._listener, self._accept)
+
+    def _welcome(self, peer: socket.socket) -> None:
+        connection = Connection(peer)
+        task = asyncio.get_running_loop().create_task(self._answer(connection))
+        self._open[task] = connection
+        task.add_done_callback(self._closed)
 
     async def _answer(self, connection: Connection) -> None:
         async with connection:
@@ -79,8 +118,10 @@ class Server:
             if self._open or self._engine.is_needed():
                 self._idle_since = time.monotonic()
             elif time.monotonic() - self._idle_since > idle_time:
-                await self._engine.shutdown()
-                return
+                if not self._shut_door():
+                    return await self._engine.shutdown()
+                self._open_door()
+        return None
 
 
 def main() -> int:
@@ -97,31 +138,43 @@ def main() -> int:
         if lock < 0:  # another engine was quicker, and listens
             _tell(options.ready_fd, READY)
             return 0
-        asyncio.run(_run(places, options))
-    except (OSError, SystemExit) as problem:
-        _tell(options.ready_fd, str(problem).encode())
-        print(problem, file=sys.stderr)
-        return 125
+        rlimits.raise_soft("RLIMIT_NOFILE")
+        asyncio.run(_run(places, options.ready_fd, _idle_time() if options.ready_fd >= 0 else None))
+    except (OSError, EngineError, SystemExit) as problem:
+        return _fail(options.ready_fd, str(problem))
+    except Exception as problem:
+        traceback.print_exception(problem)
+        return _fail(options.ready_fd, f"{type(problem).__name__}: {problem}")
     return 0
 
 
-async def _run(places: Places, options: argparse.Namespace) -> None:
+def _fail(ready: int, reason: str) -> int:
+    _tell(ready, reason.encode())
+    print(reason, file=sys.stderr)
+    return 125
+
+
+async def _run(places: Places, ready: int, idle_time: float | None) -> None:
     engine = await LocalEngine.open(places)
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)
-    with _listen(places.engine_socket) as listener:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, _end, engine)
-        _tell(options.ready_fd, READY)
-        try:
-            await Server(engine, listener).serve(idle_time=IDLE_TIME if options.ready_fd >= 0 else None)
-        finally:
-            os.unlink(places.engine_socket)
-            await engine.close()
+    server = Server(engine, places.engine_socket)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, engine.end)
+    _tell(ready, READY)
+    try:
+        await server.serve(idle_time=idle_time)
+    finally:
+        os.unlink(places.engine_socket)
+        await engine.close()
 
 
-def _end(engine: LocalEngine) -> None:
-    asyncio.get_running_loop().create_task(engine.shutdown())
+def _idle_time() -> float:
+    wanted = os.environ.get("CUTAWAY_IDLE_TIME") or IDLE_TIME
+    try:
+        return float(wanted)
+    except ValueError:
+        raise SystemExit(f"CUTAWAY_IDLE_TIME is {wanted!r}, which is no number of seconds") from None
 
 
 def _options() -> argparse.Namespace:

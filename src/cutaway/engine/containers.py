@@ -178,7 +178,8 @@ class Containers:
         """Forgets it; its name is free again."""
         container.removed = True
         self._by_id.pop(container.id, None)
-        self._by_name.pop(container.name, None)
+        if self._by_name.get(container.name) is container:  # not that of another, which has its name by now
+            del self._by_name[container.name]
         self._table.delete(container.id)
 
     def _remember(self, container: Container) -> None:

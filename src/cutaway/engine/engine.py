@@ -43,7 +43,7 @@ from cutaway.plan.operation import Context
 from cutaway.plan.plan import apply
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Awaitable, Iterable
 
     from cutaway.engine import model
     from cutaway.engine.interface import Exit, LogLine, Stdio, Streams, Usage
@@ -321,14 +321,21 @@ class LocalEngine:
             started_at=self._started_at,
         )
 
+    def end(self) -> None:
+        """Has it shut down, in its own time."""
+        self._spawn(self.shutdown())
+
     async def shutdown(self, *, stop_containers: bool = False) -> None:
+        await self._lifecycle.come_to_rest()
         owned = [container for container in self._all if container.record.owned]
-        await asyncio.gather(*(self._lifecycle.remove(each, force=True, volumes=True) for each in owned))
+        await self._each(self._lifecycle.remove(container, force=True, volumes=True) for container in owned)
         if stop_containers:
-            running = [container for container in self._all if container.process]
-            await asyncio.gather(*(self._lifecycle.stop(container, None, None) for container in running))
-        await self._lifecycle.all_settled()
+            running = [container for container in self._all if container.process or container.restarting]
+            await self._each(self._lifecycle.stop(container, None, None) for container in running)
+            await self._lifecycle.come_to_rest()
         await self._janitor.all_finished()
+        if self.ending.is_set():  # somebody else was quicker
+            return
         self.ending.set()
         if any(container.process for container in self._all):
             self._link.close()
@@ -336,6 +343,12 @@ class LocalEngine:
             self._link.stop()
             self._networks.take_down_all()
             Cgroup(self.places.cgroup_parent).remove_unused()
+
+    async def _each(self, work: Iterable[Awaitable[None]]) -> None:
+        """Does it all, whatever goes wrong with some."""
+        for outcome in await asyncio.gather(*work, return_exceptions=True):
+            if isinstance(outcome, Exception):
+                print(f"ending: {outcome}", flush=True)
 
     def is_needed(self) -> bool:
         """Whether there is anything to look after: a container that runs or is to be restarted."""

@@ -53,6 +53,7 @@ class Lifecycle:
         self._ending: set[asyncio.Task[None]] = set()
         self._end_listeners: list[Callable[[Container], None]] = []
         self._removal_listeners: list[Callable[[], Awaitable[None]]] = []
+        self._at_rest = False
 
     def on_container_end(self, listener: Callable[[Container], None]) -> None:
         """Has `listener` called when a container's first process has ended."""
@@ -67,6 +68,8 @@ class Lifecycle:
     async def start(self, container: Container, stdio: Stdio | None = None) -> None:
         """Returns once the program runs; nothing where it runs already. Raises `NotStarted` and its kinds."""
         async with container.lock:
+            if self._at_rest:
+                raise Conflict(f"the engine ends, and starts no container any more: {container.name}")
             if container.removed:
                 raise Conflict(f"container {container.name} is marked for removal and cannot be started")
             if container.state.Paused:
@@ -131,8 +134,12 @@ class Lifecycle:
         finally:
             self._ending.discard(task)
 
-    async def all_settled(self) -> None:
-        """Until the end of every process that has ended is dealt with."""
+    async def come_to_rest(self) -> None:
+        """From now on nothing is started. Returns when every start that is underway, and every end, is dealt with."""
+        self._at_rest = True
+        for container in self._containers:
+            async with container.lock:
+                pass
         while self._ending:
             await asyncio.wait(self._ending)
 
@@ -152,6 +159,7 @@ class Lifecycle:
             container.seen.RestartCount += 1
             self.restart_later(container)
         self._containers.save(container)
+        _unlink(f"{self._places.container(container.id)}/exit")  # not before its exit code is kept
         container.settle("next-exit", _exit(state))
 
     async def _let_go(self, container: Container) -> None:
@@ -162,7 +170,6 @@ class Lifecycle:
             listener(container)
         await self._outfitter.ended(container)
         shutil.rmtree(self._places.runtime(container.id), ignore_errors=True)
-        _unlink(f"{self._places.container(container.id)}/exit")
 
     async def _clean(self, container: Container) -> None:
         """Undoes what the plan did to the host. What takes the kernel long goes on behind: `cleaned` waits for it."""
@@ -190,7 +197,7 @@ class Lifecycle:
         await asyncio.sleep(seconds)
         async with container.lock:
             container.restarting = None
-            if container.state.Status == "restarting" and not container.removed:
+            if container.state.Status == "restarting" and not container.removed and not self._at_rest:
                 try:
                     await self._start(container, None)
                 except EngineError:
@@ -213,23 +220,33 @@ class Lifecycle:
     async def attach(self, container: Container, *, stdin: bool, stdout: bool, stderr: bool) -> Streams:
         """Our ends of a container's streams; one that does not run is waited for."""
         terminal = container.seen.Config.Tty
-        attachment = streams.Attachment(stdout=stdout or (terminal and stderr), stderr=stderr and not terminal)
-        if container.state.Paused:
-            attachment.abandon()
-            raise Conflict("You cannot attach to a paused container, unpause it first")
-        process = container.process
-        if process and container.state.Running:
-            with attachment.readers as readers:
-                self._link.attach(process, readers.named)
-        else:
-            started: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            container.attaching.append((attachment, started))
+        started: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        async with container.lock:  # a start that is underway comes first
+            if container.state.Paused:
+                raise Conflict("You cannot attach to a paused container, unpause it first")
+            attachment = streams.Attachment(stdout=stdout or (terminal and stderr), stderr=stderr and not terminal)
+            if container.process:
+                with attachment.readers as readers:
+                    self._link.attach(container.process, readers.named)
+                started.set_result(None)
+            else:
+                container.attaching.append((attachment, started))
+        try:
             await started
-            process = container.process
+        except asyncio.CancelledError:
+            self._stop_attaching(container, attachment)
+            raise
+        process = container.process
         if process is None:  # it has ended already; what it wrote is in the pipes
             return attachment.streams()
         process_input = self._input(container, process) if stdin else -1
         return attachment.streams(process_input, streams.duplicate(process.terminal))
+
+    def _stop_attaching(self, container: Container, attachment: streams.Attachment) -> None:
+        left = [each for each in container.attaching if each[0] is not attachment]
+        if len(left) < len(container.attaching):
+            attachment.abandon()
+        container.attaching = left
 
     def _input(self, container: Container, process: Process) -> int:
         """The writing end of its standard input, for the caller; given away where it ends with the first attached."""
@@ -251,15 +268,16 @@ class Lifecycle:
 
     async def stop(self, container: Container, timeout: int | None, number: int | None) -> None:
         """The stop signal, then SIGKILL after `timeout` seconds (None: the container's own; negative: never)."""
-        container.record.stopped = True
-        self.stop_restarting(container)
-        process = container.process
-        if not container.state.Running or process is None:
-            self._containers.save(container)
-            return
+        async with container.lock:  # a start that is underway comes first
+            container.record.stopped = True
+            self.stop_restarting(container)
+            process = container.process
+            if process is None:
+                self._containers.save(container)
+                return
+            process.signal(number or signal_number(container.seen.Config.StopSignal or "SIGTERM"))
+            self.thaw(container)
         seconds = timeout if timeout is not None else container.seen.Config.StopTimeout
-        process.signal(number or signal_number(container.seen.Config.StopSignal or "SIGTERM"))
-        self.thaw(container)
         await self._ended_within(process, DEFAULT_STOP_TIMEOUT if seconds is None else seconds)
         if not process.ended.done():
             self.kill_all(container, process)
@@ -281,14 +299,14 @@ class Lifecycle:
 
     async def kill(self, container: Container, number: int) -> None:
         """Signals the first process. SIGKILL and the stop signal count as stopping by a person."""
-        process = container.process
-        if not container.state.Running or process is None:
-            raise Conflict(f"Cannot kill container: {container.name}: Container {container.id} is not running")
-        if number in (signal.SIGKILL, signal_number(container.seen.Config.StopSignal or "SIGTERM")):
-            container.record.stopped = True
-        if number == signal.SIGKILL:
-            self.thaw(container)
-        process.signal(number)
+        async with container.lock:  # a start that is underway comes first
+            if container.process is None:
+                raise Conflict(f"Cannot kill container: {container.name}: Container {container.id} is not running")
+            if number in (signal.SIGKILL, signal_number(container.seen.Config.StopSignal or "SIGTERM")):
+                container.record.stopped = True
+            if number == signal.SIGKILL:
+                self.thaw(container)
+            container.process.signal(number)
 
     def kill_all(self, container: Container, process: Process) -> None:
         """Ends every process of a container: with PID 1 of a PID namespace all others end."""
@@ -308,18 +326,17 @@ class Lifecycle:
 
     async def remove(self, container: Container, *, force: bool, volumes: bool) -> None:
         """Removes it and all that was its own; returns when nothing of it is left on the host."""
-        process = container.process
-        if (process or container.state.Restarting) and not force:
-            raise Conflict(
-                f'cannot remove container "/{container.name}": container is {container.state.Status}: '
-                "stop the container before removing or force remove"
-            )
-        container.record.stopped = True
-        self.stop_restarting(container)
-        if process:
-            self.kill_all(container, process)
-            await self._until_settled(container, process)
-        async with container.lock:
+        async with container.lock:  # a start that is underway comes first
+            if (container.process or container.state.Restarting) and not force:
+                raise Conflict(
+                    f'cannot remove container "/{container.name}": container is {container.state.Status}: '
+                    "stop the container before removing or force remove"
+                )
+            container.record.stopped = True
+            self.stop_restarting(container)
+            if container.process:
+                self.kill_all(container, container.process)
+                await self._ended(container, await container.process.ended)
             if not container.removed:
                 await self._remove(container, volumes=volumes)
         await self._janitor.finished(container.id)

@@ -6,6 +6,7 @@ import asyncio
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
+from cutaway.engine.streams import close_all
 from cutaway.kernel import pidfd as pidfds
 from cutaway.kernel import procfs
 
@@ -24,12 +25,14 @@ class Ended(NamedTuple):
 
 class Process:
     """Held by `pidfd`, so that a signal never reaches another one. Owns its descriptors: `terminal`, the master of its
-    terminal, and `input`, the writing end of its standard input, are -1 where it has none; `readers`, by name
-    (`reader:1`, `reader:2`) are the pipes to those who are attached."""
+    terminal, and `input`, the writing end of its standard input, are -1 where it has none. `outputs`, by name: our ends
+    of its output pipes, so that what is in them outlives the spawner and the process; `readers`: name by descriptor
+    (`reader:1`, `reader:2`) of the pipes to those who are attached."""
 
     def __init__(self, key: str, pid: int, pidfd: int) -> None:
         self.key, self.pid, self.pidfd = key, pid, pidfd
         self.terminal = self.input = -1
+        self.outputs: dict[str, int] = {}
         self.readers: dict[int, str] = {}
         self.ended: asyncio.Future[Ended] = asyncio.get_running_loop().create_future()
 
@@ -72,7 +75,6 @@ class Process:
         self.close_input()
         for reader in list(self.readers):
             self._drop_reader(reader)
-        for descriptor in (self.terminal, self.pidfd):
-            if descriptor >= 0:
-                os.close(descriptor)
+        close_all([self.terminal, self.pidfd, *self.outputs.values()])
         self.terminal = self.pidfd = -1
+        self.outputs = {}

@@ -12,7 +12,6 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from cutaway.engine import streams
 from cutaway.engine.errors import EngineError
 from cutaway.engine.networks import is_of_networks
 from cutaway.engine.processes import BOOT_ID, Ended, Process
@@ -81,8 +80,8 @@ class Recovery:
         """What a new spawner is to know of a process that runs."""
         container = self._containers.get(process.key)
         if container and container.process is process:
-            return self._starter.adoption(container, process)
-        return Adoption(streams.of_terminal(process.terminal))
+            return self._starter.adoption(container)
+        return Adoption()
 
     async def _take_over(self, container: Container, process: Process | None) -> None:
         container.process = process or _reopened(container)
@@ -91,7 +90,7 @@ class Recovery:
         elif container.process.ended.done():
             await self._lifecycle.ended_unseen(container, container.process.ended.result())
         else:
-            container.process.input = streams.open_input(self._places.runtime(container.id))
+            self._starter.reopen(container, container.process)
             if process is None:
                 self._link.adopt(container.process)
             await self._outfitter.taken_over(container)

@@ -21,7 +21,6 @@ from cutaway.spawner.messages import receive, send
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from cutaway.engine.streams import Ends
     from cutaway.plan.operation import Operation
 
 _GO = b"g"
@@ -30,7 +29,6 @@ _GO = b"g"
 class Adoption(NamedTuple):
     """What a new spawner is told of a process that runs already; see `SpawnerLink.clone`."""
 
-    outputs: Ends
     exit_file: str = ""
     log: dict[str, Any] | None = None
 
@@ -224,13 +222,12 @@ class SpawnerLink:
         return peer
 
     def _send_adoption(self, process: Process) -> None:
-        outputs, exit_file, log = self._adoption(process)
+        exit_file, log = self._adoption(process)
         message = {"do": "adopt", "key": process.key, "pid": process.pid, "exit_file": exit_file, "log": log}
-        own = {"process": process.pidfd} | ({"input": process.input} if process.input >= 0 else {})
-        with outputs:
-            self._send(message, outputs.named | own)
-        for descriptor, name in process.readers.items():
-            self._send({"do": "attach", "key": process.key}, {name: descriptor})
+        readers = {f"{name}:{descriptor}": descriptor for descriptor, name in process.readers.items()}
+        own = {"process": process.pidfd, "input": process.input, "output:terminal": process.terminal}
+        held = {name: descriptor for name, descriptor in own.items() if descriptor >= 0}
+        self._send(message, held | process.outputs | readers)
 
     def _send(self, message: dict[str, Any], descriptors: Mapping[str, int]) -> None:
         if self._socket is None:

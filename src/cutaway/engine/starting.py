@@ -58,7 +58,7 @@ class Starter:
             apply(outfit.cgroup, context)
             with self._ends(container, stdio) as ends:
                 birth, process = await self._bear(container, outfit, context, ends)
-                process.input = ends.take("input")
+                process.input, process.outputs = ends.take("input"), ends.take_outputs()
             container.process, context.pid = process, process.pid
             apply((operation for operation in outfit.after if operation.needs_process), context)
             await self._execute(container, process, birth, context)
@@ -136,17 +136,15 @@ class Starter:
             with attachment.readers as readers:
                 self._link.attach(process, readers.named)
 
-    def adoption(self, container: Container, process: Process) -> Adoption:
+    def adoption(self, container: Container) -> Adoption:
         """What a new spawner is to know of a container's first process."""
-        return Adoption(self._outputs(container, process), self._exit_file(container), self._log(container))
+        return Adoption(self._exit_file(container), self._log(container))
 
-    def _outputs(self, container: Container, process: Process) -> streams.Ends:
-        if container.seen.Config.Tty or not container.record.own_log:
-            return streams.of_terminal(process.terminal)
-        try:
-            return streams.open_outputs(self._places.runtime(container.id))
-        except FileNotFoundError:  # somebody has emptied the runtime directory
-            return streams.Ends()
+    def reopen(self, container: Container, process: Process) -> None:
+        """Opens our ends of the pipes of a process that an engine before this one has started."""
+        directory = self._places.runtime(container.id)
+        process.input = streams.open_input(directory)
+        process.outputs = streams.open_outputs(directory)
 
     def _exit_file(self, container: Container) -> str:
         return f"{self._places.container(container.id)}/exit"

@@ -7,6 +7,7 @@ of the output pipes is open for reading too, so a reader's death breaks no pipe,
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from cutaway.engine.interface import Stdio, Streams
@@ -44,6 +45,10 @@ class Ends:
         """The descriptor of this name, now the caller's; -1 where there is none."""
         return self.named.pop(name, -1)
 
+    def take_outputs(self) -> dict[str, int]:
+        """Our ends of the output pipes, now the caller's."""
+        return {name: self.named.pop(name) for name in list(self.named) if name.startswith("output:")}
+
 
 def given(stdio: Stdio) -> Ends:
     """The caller's own descriptors, duplicated, and /dev/null for those it does not give."""
@@ -63,7 +68,7 @@ def make_pipes(directory: str, *, stdin: bool, stdin_once: bool) -> Ends:
     for name in (_STDOUT, _STDERR):
         os.mkfifo(f"{directory}/{name}", 0o600)
         ends.named[name] = os.open(f"{directory}/{name}", os.O_RDWR)
-    ends.named |= open_outputs(directory).named
+    ends.named |= open_outputs(directory)
     if stdin:
         os.mkfifo(f"{directory}/{_STDIN}", 0o600)
         both = os.open(f"{directory}/{_STDIN}", os.O_RDWR)
@@ -78,19 +83,12 @@ def make_pipes(directory: str, *, stdin: bool, stdin_once: bool) -> Ends:
     return ends
 
 
-def open_outputs(directory: str) -> Ends:
-    """Our ends of the output pipes in `directory`."""
-    ends = Ends()
+def open_outputs(directory: str) -> dict[str, int]:
+    """Our ends of the output pipes in `directory`, by name; none where there are no pipes."""
+    ends = {}
     for name in (_STDOUT, _STDERR):
-        ends.named[f"output:{name}"] = os.open(f"{directory}/{name}", os.O_RDONLY | os.O_NONBLOCK)
-    return ends
-
-
-def of_terminal(terminal: int) -> Ends:
-    """A duplicate of a terminal's master, where there is one."""
-    ends = Ends()
-    if terminal >= 0:
-        ends.named["output:terminal"] = os.dup(terminal)
+        with suppress(FileNotFoundError):
+            ends[f"output:{name}"] = os.open(f"{directory}/{name}", os.O_RDONLY | os.O_NONBLOCK)
     return ends
 
 

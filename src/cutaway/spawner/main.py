@@ -167,8 +167,7 @@ class Spawner:
 
     def _add_readers(self, child: Child, descriptors: dict[str, int]) -> None:
         for source in child.sources:
-            name = f"reader:{source.stream}"
-            if name in descriptors:
+            for name in [name for name in descriptors if name.startswith(f"reader:{source.stream}")]:
                 source.add_reader(descriptors.pop(name))
 
     def _release(self, message: dict[str, Any], descriptors: dict[str, int]) -> None:  # noqa: ARG002
@@ -280,8 +279,9 @@ def _close_input(child: Child) -> None:
 def command(listener: int, version: str, package: str) -> tuple[str, list[str], int]:
     """How the engine executes a spawner: the file, the arguments and the descriptor of the file, to be kept open.
 
-    `listener` is a listening socket's descriptor that the process inherits, `version` what it says it is of, `package` where
-    `cutaway` is imported from. The interpreter is a sealed copy in memory, so that a container which gets hold of it cannot change the host's.
+    `listener` is a listening socket's descriptor that the process inherits, `version` what it says it is of, `package`
+    where `cutaway` is imported from. The interpreter is a sealed copy in memory, so that a container which gets hold of
+    it cannot change the host's.
     """
     interpreter = os.path.realpath(sys.executable)
     copy = sealed_copy(interpreter)

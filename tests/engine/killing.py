@@ -1,0 +1,61 @@
+"""Ending an engine's processes from outside, and seeing what has become of containers."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import time
+from collections.abc import Callable
+
+from tests.engines import Engine
+
+PATIENCE = 20.0
+"""Seconds after which what is waited for is taken not to come."""
+
+
+def kill(pid: int, number: int = signal.SIGKILL) -> None:
+    """Sends a signal that ends a process, and returns when it has ended."""
+    pidfd = os.pidfd_open(pid)
+    try:
+        signal.pidfd_send_signal(pidfd, number)
+        assert select.select([pidfd], [], [], PATIENCE)[0], f"process {pid} has not ended"
+    finally:
+        os.close(pidfd)
+
+
+def kill_part(engine: Engine, part: str) -> None:
+    """Kills `"engine"`, `"spawner"`, or `"both"` at once; where they have been killed before, the next ones."""
+    engine("version")
+    wait_until(lambda: engine.status()["spawner_pid"])
+    status = engine.status()
+    for each in ("engine", "spawner") if part == "both" else (part,):
+        kill(status[f"{each}_pid"])
+
+
+def wait_until(true: Callable[[], object]) -> None:
+    """Returns once `true()` is true; fails after `PATIENCE` seconds."""
+    deadline = time.monotonic() + PATIENCE
+    while not true():
+        assert time.monotonic() < deadline, "it does not come true"
+        time.sleep(0.01)
+
+
+def inspected(engine: Engine, container: str, template: str) -> str:
+    """What `inspect -f` prints."""
+    return engine("inspect", "-f", template, container).stdout.strip()
+
+
+def state(engine: Engine, container: str) -> str:
+    """`running`, or `exited` and the exit code."""
+    return inspected(engine, container, "{{.State.Status}}{{if eq .State.Status `exited`}} {{.State.ExitCode}}{{end}}")
+
+
+def pid_of(engine: Engine, container: str) -> int:
+    """The PID of a container's first process on the host."""
+    return int(inspected(engine, container, "{{.State.Pid}}"))
+
+
+def open_files(pid: int) -> int:
+    """How many descriptors a process has open."""
+    return len(os.listdir(f"/proc/{pid}/fd"))

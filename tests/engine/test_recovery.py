@@ -1,0 +1,254 @@
+"""Containers outlive the engine, the spawner and both; who comes next knows all about them."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pexpect
+import pytest
+
+from tests.engine.killing import PATIENCE, inspected, kill, kill_part, pid_of, state, wait_until
+from tests.engines import COMMAND, Engine
+
+COUNT = "i=0; while :; do echo $i; i=$((i+1)); usleep 10000; done"
+ORDERS = [("engine",), ("spawner",), ("engine", "spawner"), ("spawner", "engine"), ("both",)]
+EXIT_ON_TERM = "trap 'exit 7' TERM; while :; do sleep 0.05; done"
+
+
+@pytest.fixture
+def engine(new_engine: Callable[[], Engine], busybox_tar: Path) -> Engine:
+    """An engine that may be killed, with the image `busybox`."""
+    engine = new_engine()
+    engine("import", busybox_tar, "busybox")
+    return engine
+
+
+def detached(engine: Engine, name: str, *arguments: str) -> None:
+    """`run -d` on no network, unless the arguments say otherwise."""
+    network = [] if "--network" in arguments or "-p" in arguments else ["--network", "none"]
+    engine("run", "-d", "--name", name, *network, *arguments)
+
+
+def logged(engine: Engine, name: str) -> list[str]:
+    return engine("logs", name).stdout.splitlines()
+
+
+def ended(pid: int) -> bool:
+    """Whether a process has ended, and its parent has asked how."""
+    return not os.path.exists(f"/proc/{pid}")
+
+
+def spawn(engine: Engine, *arguments: str) -> pexpect.spawn[str]:
+    """The command on a terminal."""
+    environment = {**engine.environment, "TERM": "xterm"}
+    return pexpect.spawn(str(COMMAND), list(arguments), env=environment, timeout=PATIENCE, encoding="utf-8")
+
+
+@pytest.mark.parametrize("order", ORDERS, ids="-".join)
+class TestWhatRuns:
+    def test_goes_on_with_its_output_its_input_and_its_exit_code(self, engine: Engine, order: tuple[str, ...]) -> None:
+        detached(engine, "counter", "busybox", "sh", "-c", COUNT)
+        detached(engine, "reader", "-i", "busybox", "cat")
+        detached(engine, "stopper", "busybox", "sh", "-c", EXIT_ON_TERM)
+        for part in order:
+            kill_part(engine, part)
+        assert set(engine("ps", "--format", "{{.Names}}").stdout.split()) == {"counter", "reader", "stopper"}
+        seen = logged(engine, "counter")
+        wait_until(lambda: len(logged(engine, "counter")) > len(seen) + 3)
+        assert engine("exec", "reader", "echo", "here").stdout == "here\n"
+        assert state(engine, "reader") == "running"
+        engine("stop", "stopper")
+        assert state(engine, "stopper") == "exited 7"
+        engine("rm", "-f", "counter")
+
+    def test_is_logged_without_a_gap(self, engine: Engine, order: tuple[str, ...]) -> None:
+        detached(engine, "counter", "busybox", "sh", "-c", COUNT)
+        for part in order:
+            before = len(logged(engine, "counter"))
+            kill_part(engine, part)
+            wait_until(lambda: len(logged(engine, "counter")) > before + 3)  # noqa: B023
+        numbers = [int(line) for line in logged(engine, "counter")]
+        lost = set(range(numbers[-1])) - set(numbers)
+        assert sorted(numbers) == sorted(set(numbers))
+        assert len(lost) <= len(order)  # what it had read and not written when it was killed
+
+    def test_keeps_its_terminal(self, engine: Engine, order: tuple[str, ...]) -> None:
+        detached(engine, "shell", "-it", "busybox", "sh")
+        if order == ("both",):
+            pytest.skip("a terminal hangs up when nobody holds it any more")
+        for part in order:
+            kill_part(engine, part)
+        with closing(spawn(engine, "attach", "shell")) as terminal:
+            terminal.sendline("echo $((6 * 7))")
+            terminal.expect("42\r\n")
+            terminal.sendline("exit 5")
+            terminal.expect(pexpect.EOF)
+        assert terminal.wait() == 5
+        assert "42" in engine("logs", "shell").stdout
+
+    def test_is_attached_to_again(self, engine: Engine, order: tuple[str, ...]) -> None:
+        detached(engine, "reader", "-i", "busybox", "sh", "-c", "cat; exit 3")
+        for part in order:
+            kill_part(engine, part)
+        attached = subprocess.Popen(
+            [COMMAND, "attach", "reader"], env=engine.environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        with attached:
+            assert attached.stdin and attached.stdout
+            attached.stdin.write(b"to and fro\n")
+            attached.stdin.flush()
+            assert attached.stdout.readline() == b"to and fro\n"
+            engine("exec", "reader", "sh", "-c", "kill $(pidof cat)")
+        assert attached.returncode == 3
+
+    def test_answers_on_its_published_port(self, engine: Engine, order: tuple[str, ...]) -> None:
+        detached(
+            engine, "web", "-p", "127.0.0.1:18734:80", "busybox", "sh", "-c", "while echo pong | nc -lp 80; do :; done"
+        )
+        for part in order:
+            kill_part(engine, part)
+        assert engine("port", "web").stdout == "80/tcp -> 127.0.0.1:18734\n"
+        wait_until(lambda: received_from(18734) == b"pong\n")
+        clash = engine("run", "-d", "-p", "127.0.0.1:18734:80", "busybox", "true", check=False)
+        assert clash.returncode == 125 and "18734" in clash.stderr
+        engine("rm", "-f", "web")
+        assert received_from(18734) == b""
+
+    def test_is_found_by_name(self, engine: Engine, order: tuple[str, ...]) -> None:
+        engine("network", "create", "lan")
+        detached(engine, "server", "--network", "lan", "busybox", "sleep", "1000")
+        for part in order:
+            kill_part(engine, part)
+        found = engine("run", "--rm", "--network", "lan", "busybox", "nslookup", "server.").stdout
+        assert inspected(engine, "server", "{{.NetworkSettings.Networks.lan.IPAddress}}") in found
+        engine("rm", "-f", "server")
+        engine("network", "rm", "lan")
+
+
+def received_from(port: int) -> bytes:
+    """What a server on 127.0.0.1 says; nothing where there is none."""
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as connection:
+            connection.shutdown(socket.SHUT_WR)
+            return connection.recv(100)
+    except OSError:
+        return b""
+
+
+class TestWhatEnds:
+    def test_while_there_is_no_engine(self, engine: Engine) -> None:
+        detached(engine, "short", "-i", "busybox", "sh", "-c", "read go; echo last words; exit 9")
+        pid, pipe = pid_of(engine, "short"), input_pipe(engine, "short")
+        kill_part(engine, "engine")
+        pipe.write_text("go\n")
+        wait_until(lambda: ended(pid))
+        assert state(engine, "short") == "exited 9"
+        assert logged(engine, "short") == ["last words"]
+
+    def test_while_there_is_no_spawner_of_its_own(self, engine: Engine) -> None:
+        detached(engine, "short", "-i", "busybox", "sh", "-c", "read go; echo last words; exit 9")
+        kill_part(engine, "spawner")
+        input_pipe(engine, "short").write_text("go\n")
+        assert engine("wait", "short").stdout == "9\n"
+        assert logged(engine, "short") == ["last words"]
+
+    def test_by_a_signal_while_the_spawner_is_another(self, engine: Engine) -> None:
+        detached(engine, "short", "busybox", "sleep", "1000")
+        kill_part(engine, "spawner")
+        engine("kill", "short")
+        assert engine("wait", "short").stdout == "137\n"
+
+    def test_while_there_is_no_engine_and_the_spawner_is_another(self, engine: Engine) -> None:
+        detached(engine, "short", "-i", "busybox", "sh", "-c", "read go; exit 9")
+        pid, pipe = pid_of(engine, "short"), input_pipe(engine, "short")
+        for part in ("spawner", "engine"):
+            kill_part(engine, part)
+        pipe.write_text("go\n")
+        wait_until(lambda: ended(pid))
+        assert state(engine, "short") == "exited 9"
+
+    def test_while_there_is_neither(self, engine: Engine) -> None:
+        """Nobody is there to learn its exit code; that it has ended is seen, and what it wrote is kept."""
+        detached(engine, "short", "-i", "busybox", "sh", "-c", "read go; exit 9")
+        pid, pipe = pid_of(engine, "short"), input_pipe(engine, "short")
+        kill_part(engine, "both")
+        pipe.write_text("go\n")
+        wait_until(lambda: ended(pid))
+        assert state(engine, "short") == "exited 255"
+        assert engine("start", "short").returncode == 0
+        engine("rm", "-f", "short")
+
+    def test_of_itself_with_nothing_left_though_it_was_to_be_removed(self, engine: Engine) -> None:
+        detached(engine, "short", "--rm", "-p", "18735:80", "-v", "/data", "-i", "busybox", "sh", "-c", "read go")
+        pid, pipe = pid_of(engine, "short"), input_pipe(engine, "short")
+        kill_part(engine, "engine")
+        pipe.write_text("go\n")
+        wait_until(lambda: ended(pid))
+        assert engine("ps", "-aq").stdout == ""
+        assert engine("volume", "ls", "-q").stdout == ""
+        assert os.listdir(engine.root / "containers") == []
+
+    def test_is_restarted_as_its_policy_says(self, engine: Engine) -> None:
+        for name, policy in (("failing", "on-failure"), ("lasting", "always"), ("stopped", "unless-stopped")):
+            detached(engine, name, "--restart", policy, "busybox", "sleep", "1000")
+        engine("stop", "-t", "0", "stopped")
+        pids = {name: pid_of(engine, name) for name in ("failing", "lasting")}
+        kill_part(engine, "engine")
+        for pid in pids.values():
+            kill(pid)
+        wait_until(lambda: {state(engine, name) for name in pids} == {"running"})
+        assert state(engine, "stopped") == "exited 137"
+        assert all(pid_of(engine, name) != pid for name, pid in pids.items())
+        kill_part(engine, "spawner")
+        kill(pid_of(engine, "lasting"))
+        wait_until(lambda: inspected(engine, "lasting", "{{.RestartCount}} {{.State.Status}}") == "2 running")
+
+
+def input_pipe(engine: Engine, container: str) -> Path:
+    """Where a container's standard input comes from."""
+    return engine.runtime_dir / "containers" / inspected(engine, container, "{{.Id}}") / "stdin"
+
+
+class TestWhoIsAttached:
+    """Who uses a container while the spawner dies does not notice."""
+
+    def test_to_its_output(self, engine: Engine) -> None:
+        running = subprocess.Popen(
+            [COMMAND, "run", "--name", "counter", "--network", "none", "busybox", "sh", "-c",
+             "i=0; while [ $i -lt 300 ]; do echo $i; i=$((i+1)); usleep 5000; done; exit 4"],
+            env=engine.environment, stdout=subprocess.PIPE,
+        )  # fmt: skip
+        with running:
+            assert running.stdout
+            first = [running.stdout.readline() for _ in range(50)]
+            kill_part(engine, "spawner")
+            numbers = [int(line) for line in [*first, *running.stdout]]
+        assert running.returncode == 4
+        assert numbers == sorted(set(numbers)) and numbers[-1] == 299 and len(numbers) >= 299
+
+    def test_on_a_terminal(self, engine: Engine) -> None:
+        with closing(spawn(engine, "run", "-it", "--name", "shell", "--network", "none", "busybox", "sh")) as terminal:
+            terminal.expect("/ # ")
+            kill_part(engine, "spawner")
+            terminal.sendline("echo $((6 * 7))")
+            terminal.expect("42\r\n")
+            terminal.sendline("exit 5")
+            terminal.expect(pexpect.EOF)
+        assert terminal.wait() == 5
+
+    def test_to_an_exec(self, engine: Engine) -> None:
+        detached(engine, "box", "busybox", "sleep", "1000")
+        with closing(spawn(engine, "exec", "-it", "box", "sh")) as terminal:
+            terminal.expect("/ # ")
+            kill_part(engine, "spawner")
+            terminal.sendline("echo $((6 * 7))")
+            terminal.expect("42\r\n")
+            terminal.sendline("exit 6")
+            terminal.expect(pexpect.EOF)
+        assert terminal.wait() == 6
+        engine("rm", "-f", "box")
