@@ -262,8 +262,8 @@ class TestRemovingVolumes:
 
     def test_nothing_of_it_is_left(self, cutaway: Engine, busybox: str) -> None:
         before = set(os.listdir(cutaway.root / "volumes"))
-        script = "cd /x; for i in $(seq 300); do mkdir directory-$i; cd directory-$i; done; touch file"
-        cutaway(*RUN, "-v", "deep:/x", busybox, "sh", "-c", script)
+        script = "cd {}; for i in $(seq 1500); do mkdir d; cd d; done; touch file"
+        cutaway(*RUN, "-v", "deep:/x", busybox, "sh", "-c", f"{script.format('/x')}; {script.format('/')}")
         cutaway("volume", "rm", "deep")
         assert set(os.listdir(cutaway.root / "volumes")) == before
 

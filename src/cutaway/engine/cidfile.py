@@ -40,4 +40,4 @@ async def _write(engine: Engine, path: str, container_id: str) -> None:
             file.write(container_id)
     except OSError as problem:
         await engine.remove(container_id, volumes=True)
-        raise InvalidArgument(f"failed to create the container ID file: {problem}") from None
+        raise InvalidArgument(f"failed to create the container ID file: {path}: {problem.strerror}") from None

@@ -169,7 +169,7 @@ def _standard_mounts(host: HostConfig, around: Surroundings) -> Iterator[dict[st
         _mount("/sys", "sysfs", secure + writable),
         _mount("/sys/fs/cgroup", "cgroup", [*secure, "relatime", *writable]),
         _mount("/dev/mqueue", "mqueue", secure),
-        _shm(host, around),
+        *([] if host.IpcMode == "none" else [_shm(host, around)]),
     ]
     yield from (mount for mount in standard if mount["destination"] not in taken)
 

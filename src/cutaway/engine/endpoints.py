@@ -79,8 +79,10 @@ class Endpoints:
         other = self._containers.find(name)
         if other is container or not other.state.Running:
             raise Conflict(f"cannot join network of a non running container: {other.id}")
+        own, others = container.seen.Config, other.seen.Config
+        own.Hostname, own.Domainname = others.Hostname, others.Domainname
         path = {"network": f"/proc/{other.state.Pid}/ns/net"}
-        return NetworkOutfit([], [], {}, path, self._mounts(other) if other.record.endpoints else [])
+        return NetworkOutfit([], [], {}, path, self._mounts(container, other) if other.record.endpoints else [])
 
     def _join_all(self, container: Container, netns: str) -> list[Operation]:
         operations: list[Operation] = []
@@ -290,9 +292,10 @@ class Endpoints:
             with open(path, "w", encoding="utf-8") as file:
                 file.write(content)
 
-    def _mounts(self, container: Container) -> list[dict[str, Any]]:
-        directory = self._places.container(container.id)
-        options = ["rbind", "rprivate"]
+    def _mounts(self, container: Container, owner: Container | None = None) -> list[dict[str, Any]]:
+        """The files in /etc, of `owner` where the container shares its network."""
+        directory = self._places.container((owner or container).id)
+        options = ["rbind", "rprivate", "ro" if container.seen.HostConfig.ReadonlyRootfs else "rw"]
         return [
             {"destination": target, "type": "bind", "source": f"{directory}/{name}", "options": options}
             for target, name in _FILES.items()

@@ -7,10 +7,11 @@ gathered and undone together; who must be sure that it is gone waits with `finis
 from __future__ import annotations
 
 import asyncio
-import shutil
+import os
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
+from cutaway.image import trees
 from cutaway.plan.operation import Context
 from cutaway.plan.plan import undo
 
@@ -54,8 +55,8 @@ class Janitor:
             await asyncio.shield(self._round)
 
     async def remove_tree(self, directory: str) -> None:
-        """Removes a directory and all in it."""
-        await asyncio.get_running_loop().run_in_executor(self._quick, lambda: shutil.rmtree(directory, True))
+        """Removes a directory and all in it, which a container may have made as deep as it liked."""
+        await asyncio.get_running_loop().run_in_executor(self._quick, _remove_tree, directory)
 
     def close(self) -> None:
         """Waits for the threads to end."""
@@ -72,6 +73,16 @@ class Janitor:
                 done()
                 self._underway.pop(name).set_result(None)
         self._round = None
+
+
+def _remove_tree(directory: str) -> None:
+    parent = os.open(os.path.dirname(directory), os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        trees.remove(parent, os.path.basename(directory))
+    except OSError as error:
+        _report(directory, [error])
+    finally:
+        os.close(parent)
 
 
 def _report(name: str, refused: list[OSError]) -> None:

@@ -76,8 +76,8 @@ class Outfitter:
     def outfit(self, container: Container) -> Outfit:
         """What the container gets. Raises `EngineError` where it asks for what the host cannot give."""
         network = self._endpoints.outfit(container)
-        shm, shm_operations = self._shared_memory(container)
         shared = self._shared_namespaces(container) | network.shared
+        shm, shm_operations = self._shared_memory(container)
         return Outfit(
             cgroup=self._cgroup_operations(container),
             before=[*self._root(container), *shm_operations, *network.before],
@@ -214,12 +214,20 @@ class Outfitter:
         if mode == "host":
             return "/dev/shm", []
         if mode.startswith("container:"):
-            return f"{self._places.container(self._containers.find(mode.partition(':')[2]).id)}/shm", []
+            return self._shared_memory_of(self._containers.find(mode.partition(":")[2])), []
         if mode != "shareable":
             return "", []
         shm = f"{self._places.container(container.id)}/shm"
         options = ["nosuid", "nodev", "noexec", "mode=1777", f"size={container.seen.HostConfig.ShmSize}"]
         return shm, [MountTmpfs(shm, options)]
+
+    def _shared_memory_of(self, donor: Container) -> str:
+        shm, _ = self._shared_memory(donor)
+        if not shm:
+            raise Conflict(
+                f"cannot join IPC of container {donor.name}: non-shareable IPC (start it with --ipc shareable)"
+            )
+        return shm
 
 
 def _shown_hierarchies(layout: Any) -> tuple[dict[str, str], dict[str, str]]:

@@ -281,17 +281,19 @@ class Volumes:
 
     async def _fill(self, container: Container) -> None:
         """An empty volume gets what the image has at its place."""
-        candidates = [
+        places = [
             (point.Destination, point.Source)
             for mount, point in zip(container.record.mounts, container.seen.Mounts, strict=True)
-            if mount.Type == "volume" and _is_filled(mount.VolumeOptions or VolumeOptions())
+            if mount.Type == "volume" and self._may_be_filled(mount)
         ]
-        if not candidates:
-            return
-        async with self._filling, self.held(container):
-            empty = [(place, directory) for place, directory in candidates if not os.listdir(directory)]
-            if empty:
-                await beside(lambda _: _copy_up(container, empty), own_mounts=True)
+        if places:
+            async with self._filling, self.held(container):
+                await beside(lambda _: _copy_up(container, places), own_mounts=True)
+
+    def _may_be_filled(self, mount: Mount) -> bool:
+        """Whether one that is kept elsewhere is empty is not for the event loop to ask."""
+        options, seen = mount.VolumeOptions or VolumeOptions(), self._by_name[mount.Source].seen
+        return not options.NoCopy and not options.Subpath and (bool(seen.Options) or _is_empty(seen.Mountpoint))
 
     # File systems that are kept elsewhere
 
@@ -370,26 +372,34 @@ def _make_source(mount: Mount) -> None:
         ) from None
 
 
-def _is_filled(options: VolumeOptions) -> bool:
-    return not options.NoCopy and not options.Subpath
-
-
 def _copy_up(container: Container, places: list[tuple[str, str]]) -> None:
-    """To each directory what the image has at its place: contents, and the place's own owner, mode and attributes."""
-    with assembled(container, []) as root:
-        for place, directory in places:
-            try:
-                source = open_in_root(root, place, os.O_RDONLY | os.O_DIRECTORY)
-            except FileNotFoundError:
-                continue
-            except NotADirectoryError:
-                raise InvalidArgument(f"cannot mount volume over existing file, file exists {place}") from None
-            target = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                archive.unpack(target, ".", archive.packed(source, "/", "."))
-            finally:
-                os.close(source)
-                os.close(target)
+    """To each directory that is empty what the image has at its place."""
+    empty = [(place, directory) for place, directory in places if _is_empty(directory)]
+    if empty:
+        with assembled(container, []) as root:
+            for place, directory in empty:
+                _copy(root, place, directory)
+
+
+def _is_empty(directory: str) -> bool:
+    with os.scandir(directory) as entries:
+        return next(entries, None) is None
+
+
+def _copy(root: int, place: str, directory: str) -> None:
+    """What `place` inside `root` holds, and its own owner, mode and attributes; nothing where it is missing."""
+    try:
+        source = open_in_root(root, place, os.O_RDONLY | os.O_DIRECTORY)
+    except FileNotFoundError:
+        return
+    except NotADirectoryError:
+        raise InvalidArgument(f"cannot mount volume over existing file, file exists {place}") from None
+    target = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        archive.unpack(target, ".", archive.packed(source, "/", "."))
+    finally:
+        os.close(source)
+        os.close(target)
 
 
 def _remove_mount_point(seen: Volume) -> None:

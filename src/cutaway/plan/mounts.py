@@ -14,6 +14,7 @@ from cutaway.kernel import mounts
 from cutaway.kernel.mounts import MOUNT_ATTR_RDONLY, MS_PRIVATE, Options
 from cutaway.kernel.openat2 import make_directories, make_file, open_in_root
 from cutaway.kernel.overlay import mount_overlay
+from cutaway.kernel.syscalls import KernelError
 from cutaway.plan.operation import Context, Operation
 
 TYPE_CHECKING = False
@@ -445,11 +446,15 @@ _REASONS = {
 def _attach(mount: int, root: int, path: str, options: Options) -> None:
     _set_attributes(mount, options)
     make = make_directories if stat.S_ISDIR(os.fstat(mount).st_mode) else make_file
-    target = make(root, path)
     try:
-        mounts.attach(mount, target)
-    finally:
-        os.close(target)
+        target = make(root, path)
+        try:
+            mounts.attach(mount, target)
+        finally:
+            os.close(target)
+    except NotADirectoryError as error:
+        reason = f"{path}: a directory is mounted on a directory only, and a file on a file"
+        raise KernelError(error.errno or 0, "mount", reason) from None
 
 
 def _set_attributes(mount: int, options: Options) -> None:
