@@ -9,13 +9,12 @@ from __future__ import annotations
 import os
 
 from cutaway.kernel import pidfd as pidfds
+from cutaway.kernel.procevents import ProcessEvents  # not later: the spawner has left the tree that it could come from
 from cutaway.kernel.procfs import Stat
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from cutaway.kernel.procevents import ProcessEvents
 
 UNKNOWN_STATUS = 255 << 8
 """The wait status of a process whose end nobody could tell."""
@@ -61,8 +60,6 @@ class Orphans:
         return found.exit_status if found.state == "Z" else None
 
     def _subscribe(self) -> None:
-        from cutaway.kernel.procevents import ProcessEvents
-
         try:
             self._events = ProcessEvents()
         except OSError as error:
