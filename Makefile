@@ -1,5 +1,6 @@
 # `make demo` and `make test` need nothing but Debian, Python and git: what is missing is installed first. Run as root.
-PYTHON ?= python3
+# Debian's own is built with all optimisations, and starts a fifth sooner than one built without.
+PYTHON ?= $(firstword $(wildcard /usr/bin/python3.1[1-9]) python3)
 VENV := .venv
 PREFIX ?= /usr/local
 INSTALL_DIR ?= /opt/cutaway
@@ -12,6 +13,9 @@ VM_PACKAGES := qemu-system-x86 cpio kmod
 
 export PATH := $(PATH):/usr/sbin:/sbin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# The command finds its Python through sh wherever it is put; here one knows where that is, and saves a millisecond.
+start-directly = sed -i "1s|.*|\#!$(abspath $(1))/python -IS|" $(1)/cutaway
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-vm lint format bench install uninstall clean
 
@@ -47,8 +51,8 @@ install: ## install into /opt/cutaway, with the command in /usr/local/bin and a 
 	$(PYTHON) -m venv $(INSTALL_DIR)
 	rm -rf build
 	$(INSTALL_DIR)/bin/pip install --quiet .
-	printf '#!/bin/sh\nexec %s/python -I -S %s/cutaway "$$@"\n' $(INSTALL_DIR)/bin $(INSTALL_DIR)/bin >$(PREFIX)/bin/cutaway
-	chmod 755 $(PREFIX)/bin/cutaway
+	$(call start-directly,$(INSTALL_DIR)/bin)
+	ln -sf $(INSTALL_DIR)/bin/cutaway $(PREFIX)/bin/cutaway
 	[ ! -d $(UNIT_DIR) ] || install -m 644 packaging/cutaway.service $(UNIT_DIR)
 
 uninstall: ## take away what `make install` installed; containers and images stay
@@ -62,8 +66,10 @@ $(VENV)/installed: pyproject.toml bin/cutaway
 	@packaging/debian-packages libseccomp2
 	@$(PYTHON) -m venv $(VENV) >/dev/null 2>&1 || { packaging/debian-packages python3-venv && $(PYTHON) -m venv $(VENV); }
 	@$(VENV)/bin/pip install --quiet --editable .
+	@$(call start-directly,$(VENV)/bin)
 	@touch $@
 
 $(VENV)/tested: $(VENV)/installed
 	@$(VENV)/bin/pip install --quiet --editable '.[dev]'
+	@$(call start-directly,$(VENV)/bin)
 	@touch $@
