@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from cutaway.kernel.cgroups import Cgroup, host_layout
+from tests.engine.killing import wait_until
 from tests.engines import Engine
 
 DETACHED = ("run", "-d", "--network", "none")
@@ -63,7 +63,7 @@ class TestStats:
         script = "dd if=/dev/zero of=/memory/file bs=1M count=20; touch /memory/done; sleep 1000"
         options = ("--name", "holder", "-m", "64m", "--tmpfs", "/memory")
         cutaway(*DETACHED, *options, busybox, "sh", "-c", script)
-        _wait_until(lambda: cutaway("exec", "holder", "ls", "/memory/done", check=False).returncode == 0)
+        wait_until(lambda: cutaway("exec", "holder", "ls", "/memory/done", check=False).returncode == 0)
         used, limit = _stats(cutaway, "holder", "MemUsage").split(" / ")
         cutaway("rm", "-f", "holder")
         assert 20 <= float(used.removesuffix("MiB")) < 30
@@ -72,7 +72,7 @@ class TestStats:
     def test_files_that_were_read_do_not_count(self, cutaway: Engine, busybox: str) -> None:
         script = "dd if=/dev/zero of=/file bs=1M count=30; sync; touch /done; sleep 1000"
         cutaway(*DETACHED, "--name", "reader", "-m", "64m", busybox, "sh", "-c", script)
-        _wait_until(lambda: cutaway("exec", "reader", "ls", "/done", check=False).returncode == 0)
+        wait_until(lambda: cutaway("exec", "reader", "ls", "/done", check=False).returncode == 0)
         assert cgroup(cutaway, "reader").memory().usage > 30 * MiB
         used, _ = _stats(cutaway, "reader", "MemUsage").split(" / ")
         cutaway("rm", "-f", "reader")
@@ -103,13 +103,6 @@ def _stats(engine: Engine, container: str, field: str) -> str:
     return engine("stats", "--no-stream", "--format", f"{{{{.{field}}}}}", container).stdout.strip()
 
 
-def _wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 class TestPause:
     @pytest.mark.vm
     def test_everything_stops_and_goes_on(self, cutaway: Engine, busybox: str) -> None:
@@ -123,7 +116,7 @@ class TestPause:
         cutaway("unpause", "ticking")
         assert not cgroup(cutaway, "ticking").is_frozen
         assert inspected(cutaway, "ticking", ".State.Status") == "running"
-        _wait_until(lambda: len(cutaway("logs", "ticking").stdout) > len(said))
+        wait_until(lambda: len(cutaway("logs", "ticking").stdout) > len(said))
         cutaway("rm", "-f", "ticking")
 
     def test_a_paused_container_can_be_stopped_and_removed(self, cutaway: Engine, container: str) -> None:
@@ -197,7 +190,7 @@ class TestUpdate:
         cutaway(*DETACHED, "--name", "tried", busybox, "sh", "-c", "sleep 0.3; exit 1")
         cutaway("update", "--restart", "on-failure:1", "tried")
         state = ("inspect", "-f", "{{.RestartCount}} {{.State.Status}}", "tried")
-        _wait_until(lambda: cutaway(*state).stdout == "1 exited\n")
+        wait_until(lambda: cutaway(*state).stdout == "1 exited\n")
         cutaway("rm", "tried")
 
     @pytest.mark.parametrize(

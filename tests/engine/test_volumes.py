@@ -6,15 +6,12 @@ import asyncio
 import io
 import json
 import os
-import signal
 import stat
 import subprocess
 import tarfile
-import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
-from sqlite3 import Connection
 from typing import Any
 
 import pytest
@@ -22,8 +19,10 @@ import pytest
 from cutaway.engine import model
 from cutaway.engine.containers import Container, Containers, Record
 from cutaway.engine.database import Table, open_database
+from cutaway.engine.errors import Conflict
 from cutaway.engine.places import Places
 from cutaway.engine.volumes import Volumes
+from tests.engine.killing import kill, kill_part, wait_until
 from tests.engines import COMMAND, Engine
 
 RUN = ("run", "--rm", "--network", "none")
@@ -81,13 +80,6 @@ def refused(engine: Engine, *arguments: str | Path) -> str:
     done = engine(*arguments, check=False)
     assert done.returncode == (125 if arguments[0] == "run" else 1)
     return done.stderr.strip()
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 class TestWhatAVolumeHolds:
@@ -311,6 +303,14 @@ def test_a_volume_made_twice_is_one(cutaway: Engine, volume: str) -> None:
     assert (contents(cutaway, volume) / "file").exists()
 
 
+def test_nobody_but_root_reaches_what_volumes_hold(cutaway: Engine, volume: str) -> None:
+    """A container can leave setuid programs there, for users of the host to find."""
+    program = contents(cutaway, volume) / "program"
+    program.touch(0o4755)
+    done = subprocess.run(["stat", program], user=65534, capture_output=True, text=True, check=False)
+    assert "Permission denied" in done.stderr
+
+
 class TestFileSystemsKeptElsewhere:
     @pytest.fixture
     def tmpfs(self, engine: Engine) -> Iterator[str]:
@@ -356,35 +356,74 @@ class TestFileSystemsKeptElsewhere:
         engine(*DETACHED, "--name", "stays", "-v", "memory:/x", "busybox", "sh", "-c", "touch /x/file; sleep 1000")
         place = contents(engine, "memory")
         wait_until((place / "file").exists)
-        os.kill(engine.status()["engine_pid"], signal.SIGKILL)
-        os.kill(inspected(engine, "ends")["State"]["Pid"], signal.SIGKILL)
+        kill_part(engine, "engine")
+        kill(inspected(engine, "ends")["State"]["Pid"])
         engine("wait", "ends")
         assert (place / "file").exists()
-        os.kill(engine.status()["engine_pid"], signal.SIGKILL)
+        kill_part(engine, "engine")
         engine("rm", "-f", "stays", "ends")
         assert _mounted(place) == []
         engine("volume", "rm", "memory")
 
 
-def test_what_was_mounted_for_a_start_that_never_was_is_unmounted(tmp_path: Path) -> None:
-    """The engine ends between the mount of a volume and the start of the container."""
+@pytest.fixture
+def apart(tmp_path: Path) -> Iterator[Callable[[], tuple[Volumes, Containers]]]:
+    """Volumes without an engine; each call is as good as a new engine."""
     places = Places(str(tmp_path / "root"), str(tmp_path / "run"))
     os.mkdir(places.root)
-    mount = model.MountPoint(Type="volume", Name="memory", Source="", Destination="/x")
-    container = Container(Record(seen=model.Container(Id="a" * 64, Created="", Name="/one", Mounts=[mount])))
+    with closing(open_database(places.database)) as database:
 
-    async def main(database: Connection) -> None:
-        containers = Containers(Table(database, "containers", Record))
-        before = Volumes(places, database, containers)
+        def open_volumes() -> tuple[Volumes, Containers]:
+            containers = Containers(Table(database, "containers", Record))
+            return Volumes(places, database, containers), containers
+
+        yield open_volumes
+
+
+def _container(name: str, **host: Any) -> Container:
+    seen = model.Container(Id=name * 64, Created="", Name=f"/{name}", HostConfig=model.HostConfig(**host))
+    return Container(Record(seen=seen))
+
+
+def test_what_was_mounted_for_a_start_that_never_was_is_unmounted(
+    apart: Callable[[], tuple[Volumes, Containers]],
+) -> None:
+    """The engine ends between the mount of a volume and the start of the container."""
+
+    async def main() -> None:
+        before, _ = apart()
         options = {"type": "tmpfs", "device": "tmpfs"}
         place = Path(before.create(model.VolumeCreate(Name="memory", DriverOpts=options)).Mountpoint)
+        container = _container("a", Binds=["memory:/x:nocopy"])
+        await before.prepare(container)
         await before.hold(container)
         assert _mounted(place) == ["tmpfs"]
-        await Volumes(places, database, containers).recover()
+        after, _ = apart()
+        await after.recover()
         assert _mounted(place) == []
 
-    with closing(open_database(places.database)) as database:
-        asyncio.run(main(database))
+    asyncio.run(main())
+
+
+def test_a_container_has_what_another_one_has(apart: Callable[[], tuple[Volumes, Containers]], tmp_path: Path) -> None:
+    """`VolumesFrom`, of the API."""
+
+    async def main() -> None:
+        volumes, containers = apart()
+        first = _container("a", Binds=["named:/named:nocopy", f"{tmp_path}:/bound", f"{tmp_path}:/own"])
+        await volumes.prepare(first)
+        containers.add(first)
+        second = _container("b", VolumesFrom=["a:ro"], Tmpfs={"/own": ""})
+        await volumes.prepare(second)
+        assert {(mount.Destination, mount.Source, mount.RW) for mount in second.seen.Mounts} == {
+            ("/named", volumes.inspect("named").Mountpoint, False),
+            ("/bound", str(tmp_path), False),
+        }
+        await volumes.release(first, remove_anonymous=True)
+        with pytest.raises(Conflict, match=r"in use - \[b+\]"):
+            await volumes.remove("named")
+
+    asyncio.run(main())
 
 
 def _mounted(place: Path) -> list[str]:

@@ -62,7 +62,7 @@ class Volumes:
     """The volumes of one engine, and their use by `containers`."""
 
     def __init__(self, places: Places, database: sqlite3.Connection, containers: Containers) -> None:
-        os.makedirs(places.volumes, 0o711, exist_ok=True)
+        os.makedirs(places.volumes, 0o700, exist_ok=True)  # a container can leave setuid programs in a volume
         self._directory, self._containers = places.volumes, containers
         self._table: Table[Volume] = Table(database, "volumes", Volume)
         self._mounted: Table[list[Any]] = Table(database, "mounted_volumes", list)
@@ -153,9 +153,9 @@ class Volumes:
         name, removed = volume.seen.Name, _REMOVED + secrets.token_hex(8)
         if volume.seen.Options:
             _remove_mount_point(volume.seen)
-        del self._by_name[name]
         os.rename(f"{self._directory}/{name}", f"{self._directory}/{removed}")
         self._table.delete(name)
+        del self._by_name[name]
         return await self._throw_away(removed)
 
     async def _throw_away(self, name: str) -> int:
