@@ -121,7 +121,8 @@ def _processes() -> Iterator[str]:
 def _kinds_of_descriptors(process: Path) -> Iterator[str]:
     """What an engine or a spawner has open, without the numbers that change from one command to the next."""
     for descriptor in (process / "fd").iterdir():
-        yield re.sub(r"[0-9a-f]{4,}|\d+", "…", os.readlink(descriptor))
+        if (target := os.readlink(descriptor)) != "/memfd:seccomp (deleted)":  # a cache
+            yield re.sub(r"[0-9a-f]{4,}|\d+", "…", target)
 
 
 def _descriptors() -> Iterator[str]:
@@ -138,6 +139,8 @@ def _files(directories: Iterable[Path]) -> Iterator[str]:
             depth = len(Path(directory).relative_to(top).parts)
             if depth > 0:  # the topmost directories are made when they are first needed, and stay
                 names += children
+            elif "seccomp" in children:  # a cache
+                children.remove("seccomp")
             if depth == 2:  # deeper down are the files of images and containers
                 children.clear()
             yield from (f"file {directory}/{name}" for name in names)

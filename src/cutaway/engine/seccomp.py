@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from cutaway.engine.model import HostConfig
     from cutaway.plan.operation import Context
 
+_MOST_HELD = 64
+"""Filters in memory files: whoever gives each container a profile of its own is not to use up the engine's files."""
+
 
 class Filters:
     """Compiled filters: on disk in `directory`, and those in use in memory files, to be handed on as descriptors."""
@@ -32,12 +35,22 @@ class Filters:
         option = security_options(host).get("seccomp") or ("unconfined" if host.Privileged else "builtin")
         key = option, frozenset(bounding)
         if key not in self._held or os.path.isfile(option):
-            self._held[key] = self._compiled(option, bounding)
+            self._hold(key, self._compiled(option, bounding))
         held = self._held[key]
         if held is None:
             return None
         context.descriptors["seccomp"] = os.dup(held[0])
         return LoadSeccomp(descriptor="seccomp", flags=held[1])
+
+    def _hold(self, key: tuple[str, frozenset[str]], compiled: tuple[int, list[str]] | None) -> None:
+        self._let_go(key)
+        self._held[key] = compiled
+        if len(self._held) > _MOST_HELD:
+            self._let_go(next(iter(self._held)))
+
+    def _let_go(self, key: tuple[str, frozenset[str]]) -> None:
+        if held := self._held.pop(key, None):
+            os.close(held[0])
 
     def _compiled(self, option: str, bounding: list[str]) -> tuple[int, list[str]] | None:
         try:

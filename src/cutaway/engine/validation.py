@@ -75,6 +75,8 @@ def _check_modes(host_config: HostConfig) -> None:
 
 
 def _check_mounts(config: Config, host_config: HostConfig) -> None:
+    if host_config.Rootfs and not os.path.isdir(host_config.Rootfs):
+        raise ValueError(f"--rootfs {host_config.Rootfs}: no such directory")
     wanted = [mounts.parse_bind(bind) for bind in host_config.Binds or []] + list(host_config.Mounts or [])
     wanted += [Mount(Type="tmpfs", Target=place) for place in host_config.Tmpfs]
     places = set()
