@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 
 from cutaway.kernel import pidfd as pidfds
+from cutaway.kernel.namespaces import CLONE_NEWNET, setns
 from cutaway.kernel.procevents import ProcessEvents  # not later: the spawner has left the tree that it could come from
 from cutaway.kernel.procfs import Stat
 
@@ -60,12 +61,18 @@ class Orphans:
         return found.exit_status if found.state == "Z" else None
 
     def _subscribe(self) -> None:
+        """Events are sent in the machine's first network namespace only, so that is where the socket is opened."""
+        own, first = (os.open(f"proc/{pid}/ns/net", os.O_RDONLY, dir_fd=self._host) for pid in ("self", "1"))
         try:
+            setns(first, CLONE_NEWNET)
             self._events = ProcessEvents()
+            self._watch(self._events.fileno(), self._hear)
         except OSError as error:
             print(f"ends of processes may go unnoticed: {error}", flush=True)
-        else:
-            self._watch(self._events.fileno(), self._hear)
+        finally:
+            setns(own, CLONE_NEWNET)
+            os.close(own)
+            os.close(first)
 
     def _unsubscribe(self) -> None:
         if self._events:
