@@ -94,6 +94,10 @@ class TestRun:
         done = run(client, "sh", "-c", script)
         assert (len(done.stdout), len(done.stderr)) == (3_000_000, 2_000_000)
 
+    def test_takes_a_command_longer_than_a_socket_holds(self, client: str) -> None:
+        words = ["x" * 100_000] * 15
+        assert run(client, "sh", "-c", 'echo "$#"', *words).stdout == b"14\n"
+
     def test_keeps_no_more_output_than_asked_for(self, client: str) -> None:
         done = run(client, "sh", "-c", "yes | head -c 1000000; echo short >&2", max_output=1000)
         assert (len(done.stdout), done.stderr, done.truncated, done.exit_code) == (1000, b"short\n", True, 0)
@@ -179,11 +183,19 @@ class TestStream:
             assert next(lines) == ("stdout", b"y\n")
         assert list(lines) == [] or len(list(lines)) < 1_000_000
 
-    def test_kills_the_command_when_nobody_reads_any_more(self, client: str, engine: Engine) -> None:
-        for _ in cutaway.stream(client, ["yes"], network="none", cidfile=(cidfile := _unused("id"))):
+    def test_kills_the_command_when_nobody_reads_any_more(self, client: str, engine: Engine, tmp_path: Path) -> None:
+        for _ in cutaway.stream(client, ["yes"], network="none", cidfile=tmp_path / "id"):
             break
-        until_gone(engine, Path(cidfile).read_text())
-        os.unlink(cidfile)
+        until_gone(engine, (tmp_path / "id").read_text())
+
+    def test_misses_nothing_that_is_still_in_the_pipe_when_the_command_has_ended(
+        self, client: str, engine: Engine, tmp_path: Path
+    ) -> None:
+        command = ["sh", "-c", "echo first; head -c 900000 /dev/zero"]
+        with cutaway.stream(client, command, network="none", cidfile=tmp_path / "id") as lines:
+            next(lines)
+            until_gone(engine, (tmp_path / "id").read_text())
+            assert sum(len(line) for _, line in lines) == 900_000
 
     def test_has_no_outcome_before_the_end(self, client: str) -> None:
         with cutaway.stream(client, ["yes"], network="none") as lines, pytest.raises(ValueError, match="no outcome"):
@@ -196,10 +208,6 @@ class TestStream:
     def test_raises_what_run_raises(self, client: str) -> None:
         with pytest.raises(cutaway.CommandNotFound):
             list(cutaway.stream(client, ["nosuch"], network="none"))
-
-
-def _unused(name: str) -> str:
-    return f"/tmp/cutaway-{os.getpid()}-{time.monotonic_ns()}-{name}"
 
 
 class TestContainer:
@@ -480,7 +488,9 @@ class TestAnotherEngine:
 
     def test_ending_takes_the_sandboxes_along(self, other: Engine) -> None:
         with cutaway.container("busybox", network="none") as box:
+            process = Path(f"/proc/{box.inspect()['State']['Pid']}")
             other("engine", "stop")
+            assert not process.exists()
             with pytest.raises(cutaway.NotFound):
                 box.exec(["true"])
 

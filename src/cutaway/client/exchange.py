@@ -6,6 +6,7 @@ process (a log) or has a terminal comes in frames, or through a descriptor that 
 
 from __future__ import annotations
 
+import fcntl
 import os
 
 from cutaway.client import wire
@@ -23,8 +24,9 @@ if TYPE_CHECKING:
     Chunk = tuple[Name, bytes]
 
 _CHUNK = 1 << 16
-"""Bytes: what a pipe holds (`pipe(7)`)."""
-_LARGEST_PIPE = 1 << 20
+"""Bytes read at once."""
+_PIPE_SIZE = 1 << 20
+"""Bytes that a pipe holds, so that a command need not wait for us too often (`pipe(7)`; by default it is 64 KiB)."""
 LONGEST_LINE = 1 << 20
 """Bytes; of a longer line what is there so far is passed on as if it ended there."""
 
@@ -78,6 +80,7 @@ class Exchange:
             ours, others = os.pipe()
             theirs.append(others)
             self._watch(ours, name)
+            _enlarge(ours)
             letters += {"stdout": "o", "stderr": "e"}[name]
         return letters
 
@@ -138,7 +141,7 @@ class Exchange:
 
     def _drained(self, descriptor: int) -> list[Chunk]:
         """The last output: all of it is in the pipe before the answer is sent. Others may be writing on for ever."""
-        return [chunk for _ in range(_LARGEST_PIPE // _CHUNK) for chunk in self._read(descriptor)]
+        return [chunk for _ in range(_PIPE_SIZE // _CHUNK) for chunk in self._read(descriptor)]
 
     def _read(self, descriptor: int) -> list[Chunk]:
         """What is there; at the end of a pipe nothing, and it is closed."""
@@ -156,10 +159,15 @@ class Exchange:
         return []
 
 
+def _enlarge(pipe: int) -> None:
+    try:
+        fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
+    except OSError:  # the host's administrator allows less
+        pass
+
+
 def _sealed(content: bytes) -> int:
     """A file in memory that holds `content` and that nobody can change any more (`memfd_create(2)`)."""
-    import fcntl
-
     file = os.memfd_create("stdin", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
         write_all(file, content)
@@ -182,20 +190,21 @@ class Capture:
     """Gathers output, of each stream `limit` bytes at most (None: all)."""
 
     def __init__(self, limit: int | None) -> None:
-        self._limit = limit
-        self._written: dict[Name, bytearray] = {"stdout": bytearray(), "stderr": bytearray()}
+        self._room = {"stdout": limit, "stderr": limit}
+        self._written: dict[Name, list[bytes]] = {"stdout": [], "stderr": []}
         self.truncated = False
 
     def add(self, chunks: list[Chunk]) -> None:
         for name, part in chunks:
-            kept = self._written[name]
-            room = len(part) if self._limit is None else self._limit - len(kept)
-            kept += part[:room]
-            self.truncated |= room < len(part)
+            room = self._room[name]
+            if room is not None:
+                self._room[name] = room - len(part[:room])
+                self.truncated |= room < len(part)
+            self._written[name].append(part[:room])
 
     def of(self, name: Name) -> bytes:
         """What was written to a stream."""
-        return bytes(self._written[name])
+        return b"".join(self._written[name])
 
     def result(self, outcome: Outcome) -> Result:
         return Result(self.of("stdout"), self.of("stderr"), *outcome, truncated=self.truncated)
