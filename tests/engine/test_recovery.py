@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
+import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pexpect
 import pytest
@@ -252,3 +254,38 @@ class TestWhoIsAttached:
             terminal.expect(pexpect.EOF)
         assert terminal.wait() == 6
         engine("rm", "-f", "box")
+
+
+@pytest.mark.parametrize("part", ["engine", "spawner", "both"])
+def test_a_kill_in_the_middle_of_anything_leaves_nothing_half_done(engine: Engine, part: str) -> None:
+    """Starts, executions, stops and removals, at several moments; afterwards each container is one or the other."""
+    engine("run", "--rm", "busybox", "true")
+    for moment in range(5):
+        engine("run", "-d", "--name", f"stopped-{moment}", "busybox", "sleep", "1000")
+        engine("run", "-d", "--name", f"removed-{moment}", "busybox", "sleep", "1000")
+        status = engine.status()
+        commands = [
+            ("run", "-d", "--name", f"started-{moment}", "-p", "80", "-v", "/data", "busybox", "sleep", "1000"),
+            ("run", "--rm", "busybox", "true"),
+            ("exec", f"stopped-{moment}", "true"),
+            ("stop", "-t", "0", f"stopped-{moment}"),
+            ("rm", "-f", f"removed-{moment}"),
+        ]
+        processes = [subprocess.Popen([COMMAND, *words], env=engine.environment, **SILENT) for words in commands]
+        time.sleep(moment * 0.012)
+        for each in ("engine", "spawner") if part == "both" else (part,):
+            kill(status[f"{each}_pid"])
+        for process in processes:
+            assert process.wait(PATIENCE) in (0, 1, 125, 137)
+    for name in engine("ps", "-a", "--format", "{{.Names}}").stdout.split():
+        engine("start", name)
+        assert engine("exec", name, "echo", "here").stdout == "here\n"
+        engine("rm", "-f", "-v", name)
+    assert engine("volume", "ls", "-q").stdout == ""
+    for process in processes:
+        assert process.poll() is not None
+    assert os.listdir(engine.root / "containers") == []
+    assert os.listdir(engine.runtime_dir / "containers") == []
+
+
+SILENT: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}

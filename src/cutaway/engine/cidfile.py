@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from cutaway.engine.model import Created, CreateRequest
 
 
-async def create(engine: Engine, request: CreateRequest, *, owned: bool = False) -> Created:
+async def create(engine: Engine, request: CreateRequest, *, owned: bool = False, provisional: bool = False) -> Created:
     """Creates a container, and writes its ID to the file if one is asked for.
 
     Raises `InvalidArgument` where the file is there already, or cannot be written; then there is no container either.
@@ -21,7 +21,7 @@ async def create(engine: Engine, request: CreateRequest, *, owned: bool = False)
     path = request.host_config.ContainerIDFile
     if path and os.path.exists(path):
         raise InvalidArgument(f"container ID file found, make sure the other container isn't running or delete {path}")
-    created = await engine.create(request, owned=owned)
+    created = await engine.create(request, owned=owned, provisional=provisional)
     if path:
         await _write(engine, path, created.Id)
     return created

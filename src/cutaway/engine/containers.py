@@ -30,7 +30,8 @@ class Record(Struct, kw_only=True):
     since the host's boot, which `boot_id` names; `stopped`: it was stopped by a person, so not to be restarted;
     `own_log`: its output goes to its log, not to a caller's descriptors; `lower_dirs`: of its image, the top one first;
     `mounts`: what is to be mounted, volumes by their names, in the order of `seen.Mounts`; `anonymous`: names of the
-    volumes made for it alone; `owned`: it does not outlive who created it, nor the engine that did.
+    volumes made for it alone; `owned`: it does not outlive who created it, nor the engine that did; `provisional`: nor
+    does it until it runs.
     """
 
     seen: model.Container
@@ -43,6 +44,7 @@ class Record(Struct, kw_only=True):
     mounts: list[model.Mount] = field(default_factory=list)
     anonymous: list[str] = field(default_factory=list)
     owned: bool = False
+    provisional: bool = False
 
 
 class RestartDelay:
@@ -174,13 +176,17 @@ class Containers:
         self._by_name[name] = container
         self.save(container)
 
+    def strike(self, container: Container) -> None:
+        """Has the next engine know nothing of it."""
+        container.removed = True
+        self._table.delete(container.id)
+
     def remove(self, container: Container) -> None:
         """Forgets it; its name is free again."""
-        container.removed = True
+        self.strike(container)
         self._by_id.pop(container.id, None)
         if self._by_name.get(container.name) is container:  # not that of another, which has its name by now
             del self._by_name[container.name]
-        self._table.delete(container.id)
 
     def _remember(self, container: Container) -> None:
         self._by_id[container.id] = container

@@ -101,14 +101,17 @@ class LocalEngine:
 
     # Containers
 
-    async def create(self, request: model.CreateRequest, *, owned: bool = False) -> model.Created:
+    async def create(
+        self, request: model.CreateRequest, *, owned: bool = False, provisional: bool = False
+    ) -> model.Created:
         image = None if request.host_config.Rootfs else self._catalogue.resolve(request.config.Image)
         container = new_container(request, image, self.places, self._all, self._networks)
-        container.record.owned = owned
+        container.record.owned, container.record.provisional = owned, provisional
         make_directories(container, self.places)
         try:
             await self._volumes.prepare(container)
             self._all.add(container)
+            self._volumes.settle(container)
         except BaseException:
             await self._volumes.release(container, remove_anonymous=True)
             await self._janitor.remove_tree(self.places.container(container.id))

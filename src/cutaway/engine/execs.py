@@ -1,6 +1,6 @@
 """Further processes in running containers: entering its namespaces is all that makes a process inside.
 
-As in Docker an exec is first created, then started; it is known until its container has ended.
+As in Docker an exec is first created, then started; it is known until a while after it has ended.
 """
 
 from __future__ import annotations
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from cutaway.engine.processes import Process
     from cutaway.engine.spawners import SpawnerLink
     from cutaway.plan.operation import Operation
+
+_KILLED = 128 + signal.SIGKILL
+_REMEMBERED = 300.0  # seconds, as in Docker, for which one that has ended can be asked for its exit code
 
 
 class Execution:
@@ -95,10 +98,14 @@ class Executions:
         execution = self.find(exec_id)
         if execution.process or execution.exit_code is not None:
             raise Conflict(f"Error: Exec command {exec_id} is already running")
-        context = Context()
+        config, context = execution.config, Context()
+        attachment = streams.Attachment(
+            stdout=config.AttachStdout and not stdio, stderr=config.AttachStderr and not stdio and not config.Tty
+        )
         try:
-            return await self._start(execution, context, stdio)
+            return await self._start(execution, context, stdio, attachment)
         except BaseException as error:
+            attachment.abandon()
             if execution.process:
                 execution.process.signal(signal.SIGKILL)
             self._finish(execution, getattr(error, "exit_code", 126))
@@ -106,14 +113,13 @@ class Executions:
         finally:
             streams.close_all(set(context.descriptors.values()))
 
-    async def _start(self, execution: Execution, context: Context, stdio: Stdio | None) -> Streams:
+    async def _start(
+        self, execution: Execution, context: Context, stdio: Stdio | None, attachment: streams.Attachment
+    ) -> Streams:
         config = execution.config
         operations = self._operations(execution, context)
         for operation in operations:
             operation.prepare(context)
-        attachment = streams.Attachment(
-            stdout=config.AttachStdout and not stdio, stderr=config.AttachStderr and not stdio and not config.Tty
-        )
         with streams.given(stdio) if stdio else streams.piped(attachment, config) as ends:
             born_with = {name: context.descriptors[name] for name in BORN_WITH if name in context.descriptors}
             birth = await self._link.clone(execution.id, 0, born_with)
@@ -180,24 +186,22 @@ class Executions:
 
     def forget(self, exec_id: str) -> None:
         """It is known no more."""
-        execution = self._all.pop(exec_id, None)
-        if execution:
-            seen = execution.container.seen
-            seen.ExecIDs = [other for other in seen.ExecIDs or () if other != exec_id] or None
+        self._all.pop(exec_id, None)
 
     def container_ended(self, container: Container) -> None:
-        """Its execs are known no more."""
+        """Its execs have ended with it."""
         for exec_id in container.seen.ExecIDs or ():
-            execution = self._all.pop(exec_id, None)
-            if execution and not execution.ended.done():
-                self._finish(execution, 137)
-        container.seen.ExecIDs = None
+            if exec_id in self._all:
+                self._finish(self._all[exec_id], _KILLED)
 
     def _finish(self, execution: Execution, code: int) -> None:
+        if execution.ended.done():
+            return
         process, execution.process = execution.process, None
         if process:
             process.close()
-        if execution.exit_code is None:
-            execution.exit_code = code
-        if not execution.ended.done():
-            execution.ended.set_result(execution.exit_code)
+        execution.exit_code = code
+        execution.ended.set_result(code)
+        seen = execution.container.seen
+        seen.ExecIDs = [other for other in seen.ExecIDs or () if other != execution.id] or None
+        asyncio.get_running_loop().call_later(_REMEMBERED, self.forget, execution.id)

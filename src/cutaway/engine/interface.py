@@ -77,8 +77,11 @@ class Usage(NamedTuple):
 class Engine(Protocol):
     # Containers
 
-    async def create(self, request: model.CreateRequest, *, owned: bool = False) -> model.Created:
-        """`owned`: it does not outlive who created it, nor this engine: the next one removes it."""
+    async def create(
+        self, request: model.CreateRequest, *, owned: bool = False, provisional: bool = False
+    ) -> model.Created:
+        """`owned`: it does not outlive who created it, nor this engine: the next one removes it. `provisional`: so it
+        is until it runs."""
 
     async def start(self, name: str, stdio: Stdio | None = None) -> None:
         """Returns once the program runs. With `stdio` its output goes there and not to the log.

@@ -342,9 +342,14 @@ class Lifecycle:
         await self._janitor.finished(container.id)
 
     async def _remove(self, container: Container, *, volumes: bool) -> None:
-        await self._outfitter.removed(container, volumes=volumes)
-        await self._janitor.remove_tree(self._places.container(container.id))
-        self._forget(container)
+        if volumes:
+            self._outfitter.doom(container)
+        self._containers.strike(container)  # from here on a crash, too, leads to its removal
+        try:
+            await self._outfitter.removed(container, volumes=volumes)
+            await self._janitor.remove_tree(self._places.container(container.id))
+        finally:
+            self._forget(container)
         for listener in self._removal_listeners:
             await listener()
 

@@ -162,6 +162,10 @@ class Outfitter:
         self._endpoints.ended(container)
         await self._volumes.let_go(container)
 
+    def doom(self, container: Container) -> None:
+        """It is to be removed with its volumes, though the engine should die on the way."""
+        self._volumes.doom(container)
+
     async def removed(self, container: Container, *, volumes: bool) -> None:
         """It is there no more."""
         await self._volumes.release(container, remove_anonymous=volumes)

@@ -53,6 +53,7 @@ class Recovery:
         """Running containers, ends not noted, plans half done; and starts what is to run whenever an engine does."""
         children = await self._link.connect()
         for container in self._containers:
+            container.seen.ExecIDs = None
             if container.state.Running:
                 await self._take_over(container, children.pop(container.id, None))
         for process in children.values():  # executed in containers, or not wholly started
@@ -110,15 +111,25 @@ class Recovery:
     async def _remove_owned(self) -> None:
         """Those whose owners were connected to the engine before this one."""
         for container in self._containers:
-            if container.record.owned:
+            if container.record.owned or container.record.provisional:
                 await self._lifecycle.remove(container, force=True, volumes=True)
 
     async def _sweep(self) -> None:
-        """Directories of containers that are known no more."""
-        directory = self._places.container("").rstrip("/")
-        for name in os.listdir(directory):
-            if self._containers.get(name) is None:
-                await self._janitor.remove_tree(f"{directory}/{name}")
+        """Directories of containers that are known no more, or do not run."""
+        for container_id in _names_in(self._places.container("")):
+            if self._containers.get(container_id) is None:
+                await self._janitor.remove_tree(self._places.container(container_id))
+        for container_id in _names_in(self._places.runtime("")):
+            container = self._containers.get(container_id)
+            if container is None or container.process is None:
+                await self._janitor.remove_tree(self._places.runtime(container_id))
+
+
+def _names_in(directory: str) -> list[str]:
+    try:
+        return os.listdir(directory)
+    except FileNotFoundError:
+        return []
 
 
 def _read_exit_file(path: str, pid: int) -> Ended | None:

@@ -113,6 +113,7 @@ class Starter:
         state.Status, state.Running, state.Restarting, state.Dead = "running", True, False, False
         state.Pid, state.ExitCode, state.Error, state.OOMKilled = process.pid, 0, "", False
         state.StartedAt, state.FinishedAt = now(), NEVER
+        container.record.provisional = False
         container.record.start_time, container.record.boot_id = process.start_time, BOOT_ID
         self._containers.save(container)
 

@@ -66,6 +66,7 @@ class Volumes:
         self._directory, self._containers = places.volumes, containers
         self._table: Table[Volume] = Table(database, "volumes", Volume)
         self._mounted: Table[list[Any]] = Table(database, "mounted_volumes", list)
+        self._fleeting: Table[str] = Table(database, "fleeting_volumes", str)  # those that go without this container
         self._by_name: dict[str, _Kept] = {}
         self._filling = asyncio.Lock()
         for seen in list(self._table.all()):
@@ -89,7 +90,11 @@ class Volumes:
                 await self._take_down(name, operations)
 
     async def sweep(self) -> None:
-        """Removes what a crash left behind; to be awaited once, at leisure."""
+        """Removes what a crash left behind; to be awaited once, when it is known which containers there are."""
+        for name, container_id in self._fleeting.items():
+            if self._containers.get(container_id) is None and os.path.isdir(f"{self._directory}/{name}"):
+                await self._delete(self._by_name.get(name) or _Kept(Volume(Name=name, Mountpoint="")))
+            self._fleeting.delete(name)
         for name in os.listdir(self._directory):
             if name.startswith(_REMOVED):
                 await self._throw_away(name)
@@ -131,13 +136,16 @@ class Volumes:
             raise NotFound(f"get {name}: no such volume", "volume", name)
         return self._by_name[name]
 
-    def _made(self, request: VolumeCreate) -> _Kept:
+    def _made(self, request: VolumeCreate, container: Container | None = None) -> _Kept:
+        """`container`: the one that it is made for."""
         _check(request)
         if request.Name in self._by_name:
             return self._by_name[request.Name]
         name, labels = request.Name, request.Labels
         if not name:
             name, labels = secrets.token_hex(32), {ANONYMOUS: "", **labels}
+        if container:
+            self._fleeting.save(name, container.id)
         directory = f"{self._directory}/{name}/_data"
         os.makedirs(directory, exist_ok=True)
         os.chmod(directory, 0o755)
@@ -155,7 +163,8 @@ class Volumes:
             _remove_mount_point(volume.seen)
         os.rename(f"{self._directory}/{name}", f"{self._directory}/{removed}")
         self._table.delete(name)
-        del self._by_name[name]
+        self._fleeting.delete(name)
+        self._by_name.pop(name, None)
         return await self._throw_away(removed)
 
     async def _throw_away(self, name: str) -> int:
@@ -191,6 +200,17 @@ class Volumes:
             elif mount.Type == "volume":
                 self._check_subpath(mount)
         return ordered(oci_mounts(record.mounts, record.seen.Mounts, record.seen.HostConfig.Tmpfs))
+
+    def settle(self, container: Container) -> None:
+        """The container that has been prepared is kept, and so are its volumes."""
+        for volume in self._of(container):
+            self._fleeting.delete(volume.seen.Name)
+
+    def doom(self, container: Container) -> None:
+        """Its anonymous volumes are to go with it, now or after a crash."""
+        for volume in self._of(container):
+            if volume.seen.Name in container.record.anonymous and volume.users == {container.id}:
+                self._fleeting.save(volume.seen.Name, container.id)
 
     async def release(self, container: Container, *, remove_anonymous: bool) -> None:
         """The container is there no more."""
@@ -251,7 +271,7 @@ class Volumes:
         driver = options.DriverConfig or DriverConfig()
         kind = driver.Name or container.seen.HostConfig.VolumeDriver or "local"
         request = VolumeCreate(Name=mount.Source, Driver=kind, DriverOpts=driver.Options, Labels=options.Labels)
-        volume = self._made(request)
+        volume = self._made(request, container)
         if not mount.Source:
             container.record.anonymous.append(volume.seen.Name)
         return volume

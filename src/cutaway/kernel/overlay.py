@@ -33,6 +33,15 @@ def mount_overlay(
         os.close(detached)
 
 
+def forget_volatile(work_dir: str) -> None:
+    """Has the kernel mount an overlay again that was mounted `volatile`, now that it is unmounted: it refuses, as after
+    a crash of the machine, though not of a program, what was written may not be on the disk."""
+    try:
+        os.rmdir(f"{work_dir}/work/incompat/volatile")
+    except FileNotFoundError:
+        pass
+
+
 def is_whiteout(entry: os.stat_result) -> bool:
     """Whether this is how an upper directory says that a name was deleted: a character device 0/0."""
     return entry.st_mode & 0o170000 == 0o020000 and entry.st_rdev == 0

@@ -13,7 +13,7 @@ from shlex import quote
 from cutaway.kernel import mounts
 from cutaway.kernel.mounts import MOUNT_ATTR_RDONLY, MS_PRIVATE, Options
 from cutaway.kernel.openat2 import make_directories, make_file, open_in_root
-from cutaway.kernel.overlay import mount_overlay
+from cutaway.kernel.overlay import forget_volatile, mount_overlay
 from cutaway.kernel.syscalls import KernelError
 from cutaway.plan.operation import Context, Operation
 
@@ -41,6 +41,8 @@ class MountOverlay(Operation):
 
     def undo(self, context: Context) -> None:  # noqa: ARG002
         _unmount_all(self.target)
+        if "volatile" in self.options:
+            forget_volatile(self.work_dir)
 
     def shell(self) -> str:
         lowers = ":".join(self.lower_dirs)

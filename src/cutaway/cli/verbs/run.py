@@ -37,7 +37,7 @@ async def run(session: Session, parsed: Parsed) -> int:
     request = await _request(session, parsed)
     if not options.get("detach"):
         foreground.check_terminal(session, stdin=request.config.AttachStdin, tty=request.config.Tty)
-    container_id = await _create(session, request)
+    container_id = await _create(session, request, provisional=True)
     try:
         return await _start(session, container_id, request, options)
     except BaseException:
@@ -71,9 +71,9 @@ async def _request(session: Session, parsed: Parsed) -> CreateRequest:
     return create_request(options, image, command, session.caller)
 
 
-async def _create(session: Session, request: CreateRequest) -> str:
+async def _create(session: Session, request: CreateRequest, *, provisional: bool = False) -> str:
     request.host_config.ConsoleSize = session.window()
-    created = await cidfile.create(session.engine, request)
+    created = await cidfile.create(session.engine, request, provisional=provisional)
     for warning in created.Warnings:
         await session.complain(f"WARNING: {warning}")
     return created.Id
