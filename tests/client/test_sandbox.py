@@ -181,7 +181,7 @@ class TestStream:
     def test_kills_the_command_at_the_end_of_the_block(self, client: str) -> None:
         with cutaway.stream(client, ["yes"], network="none") as lines:
             assert next(lines) == ("stdout", b"y\n")
-        assert list(lines) == [] or len(list(lines)) < 1_000_000
+        assert len(list(lines)) < 1_000_000  # which had been read before
 
     def test_kills_the_command_when_nobody_reads_any_more(self, client: str, engine: Engine, tmp_path: Path) -> None:
         for _ in cutaway.stream(client, ["yes"], network="none", cidfile=tmp_path / "id"):

@@ -7,6 +7,7 @@ coroutine never suspends, because what it awaits, `channel.Ready`, blocks.
 from __future__ import annotations
 
 import os
+from collections import deque
 
 from cutaway.client import errors
 from cutaway.client.channel import Channels
@@ -263,7 +264,7 @@ class Stream:
 
     def __init__(self, exchange: Exchange) -> None:
         self._exchange, self._lines = exchange, Lines()
-        self._ready: list[Line] = []
+        self._ready: deque[Line] = deque()
         self._is_open = self._is_over = False
 
     @property
@@ -293,7 +294,7 @@ class Stream:
             if self._is_over:
                 raise StopAsyncIteration
             await self._advance()
-        return self._ready.pop(0)
+        return self._ready.popleft()
 
     async def _advance(self) -> None:
         await self.__aenter__()
