@@ -59,13 +59,13 @@ class KernelError(OSError):
     It is also a `FileNotFoundError`, `PermissionError`, … where Python has such a class for its `errno`.
     """
 
-    _of_kind: dict[type, type] = {}
+    _of_kind: dict[tuple[type, type], type] = {}
 
     def __new__(cls, number: int, call: str, subject: str = "") -> KernelError:  # noqa: ARG004
         kind = type(OSError(number, ""))
-        if kind is not OSError and kind not in cls._of_kind:
-            cls._of_kind[kind] = type(cls.__name__, (cls, kind), {})
-        return super().__new__(cls._of_kind.get(kind, cls), number, os.strerror(number))
+        if kind is not OSError and (cls, kind) not in cls._of_kind:
+            cls._of_kind[cls, kind] = type(cls.__name__, (cls, kind), {})
+        return super().__new__(cls._of_kind.get((cls, kind), cls), number, os.strerror(number))
 
     def __init__(self, number: int, call: str, subject: str = "") -> None:
         super().__init__(number, os.strerror(number))
