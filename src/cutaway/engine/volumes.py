@@ -21,11 +21,12 @@ from cutaway.engine.beside import beside
 from cutaway.engine.containers import now
 from cutaway.engine.database import Table
 from cutaway.engine.errors import Conflict, EngineError, InvalidArgument, NotFound
+from cutaway.engine.filling import copy_up, is_empty
 from cutaway.engine.model import BindOptions, DriverConfig, Mount, Pruned, Volume, VolumeCreate, VolumeOptions
 from cutaway.engine.mountpoints import mount_point, oci_mounts, ordered, wanted
 from cutaway.engine.options.mounts import VOLUME_NAME
-from cutaway.engine.roots import assembled, tree_size
-from cutaway.image import archive, trees
+from cutaway.engine.roots import tree_size
+from cutaway.image import trees
 from cutaway.kernel.openat2 import open_in_root
 from cutaway.plan.mounts import MountVolume
 from cutaway.plan.operation import Context, dump, load
@@ -308,12 +309,12 @@ class Volumes:
         ]
         if places:
             async with self._filling, self.held(container):
-                await beside(lambda _: _copy_up(container, places), own_mounts=True)
+                await beside(lambda _: copy_up(container, places), own_mounts=True)
 
     def _may_be_filled(self, mount: Mount) -> bool:
         """Whether one that is kept elsewhere is empty is not for the event loop to ask."""
         options, seen = mount.VolumeOptions or VolumeOptions(), self._by_name[mount.Source].seen
-        return not options.NoCopy and not options.Subpath and (bool(seen.Options) or _is_empty(seen.Mountpoint))
+        return not options.NoCopy and not options.Subpath and (bool(seen.Options) or is_empty(seen.Mountpoint))
 
     # File systems that are kept elsewhere
 
@@ -390,36 +391,6 @@ def _make_source(mount: Mount) -> None:
         raise InvalidArgument(
             f"error while creating mount source path '{mount.Source}': mkdir {mount.Source}: {reason}"
         ) from None
-
-
-def _copy_up(container: Container, places: list[tuple[str, str]]) -> None:
-    """To each directory that is empty what the image has at its place."""
-    empty = [(place, directory) for place, directory in places if _is_empty(directory)]
-    if empty:
-        with assembled(container, []) as root:
-            for place, directory in empty:
-                _copy(root, place, directory)
-
-
-def _is_empty(directory: str) -> bool:
-    with os.scandir(directory) as entries:
-        return next(entries, None) is None
-
-
-def _copy(root: int, place: str, directory: str) -> None:
-    """What `place` inside `root` holds, and its own owner, mode and attributes; nothing where it is missing."""
-    try:
-        source = open_in_root(root, place, os.O_RDONLY | os.O_DIRECTORY)
-    except FileNotFoundError:
-        return
-    except NotADirectoryError:
-        raise InvalidArgument(f"cannot mount volume over existing file, file exists {place}") from None
-    target = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        archive.unpack(target, ".", archive.packed(source, "/", "."))
-    finally:
-        os.close(source)
-        os.close(target)
 
 
 def _remove_mount_point(seen: Volume) -> None:
