@@ -61,8 +61,9 @@ class TestRun:
         assert done.stdout.decode().split("\n")[:-1] == ["a b 2", "1000", "/tmp", "box", "1", "read-only"]
 
     def test_takes_variables_from_the_program(self, client: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setenv("FROM_HERE", "yes")
-        assert run(client, "sh", "-c", "echo $FROM_HERE", env=["FROM_HERE"]).stdout == b"yes\n"
+        monkeypatch.setenv("FROM_HERE", "two\nlines")
+        monkeypatch.setenv("NOT_TEXT", os.fsdecode(b"\xff"))
+        assert run(client, "sh", "-c", 'echo "$FROM_HERE"', env=["FROM_HERE"]).stdout == b"two\nlines\n"
 
     def test_reads_option_files_relative_to_the_program(
         self, client: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -71,6 +72,12 @@ class TestRun:
         monkeypatch.chdir(tmp_path)
         done = run(client, "cat", "/here/variables", env_file=Path("variables"), volume=["./:/here:ro"])
         assert done.stdout == b"A=1\n"
+
+    def test_needs_no_working_directory(self, client: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        (tmp_path / "gone").mkdir()
+        monkeypatch.chdir(tmp_path / "gone")
+        (tmp_path / "gone").rmdir()
+        assert run(client, "true").exit_code == 0
 
     def test_writes_the_id_to_a_file(self, client: str, tmp_path: Path) -> None:
         done = run(client, "hostname", cidfile=tmp_path / "id")

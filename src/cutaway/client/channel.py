@@ -137,12 +137,17 @@ class Channels:
 
     async def take(self) -> Channel:
         """A connection to send one request on, and then to `give_back`. Raises `Unreachable`."""
-        while self._idle:
-            channel = self._idle.pop()
+        while channel := self._kept():
             if channel.is_idle():
                 return channel
             channel.close()
         return Channel(await self._dialled(), self.ready)
+
+    def _kept(self) -> Channel | None:
+        try:
+            return self._idle.pop()
+        except IndexError:  # another thread may have been quicker
+            return None
 
     async def give_back(self, channel: Channel) -> None:
         """Keeps it for the next request, or hangs up where its own has not come to its end."""
@@ -165,8 +170,8 @@ class Channels:
     def close(self) -> None:
         """Closes what is idle, and from now on keeps nothing."""
         self._keep = False
-        while self._idle:
-            self._idle.pop().close()
+        while channel := self._kept():
+            channel.close()
 
     async def _dialled(self) -> _socket.socket:
         """As `dial.connect`, waiting for an engine that has to be started in the way of this flavour."""

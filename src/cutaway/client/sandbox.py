@@ -334,12 +334,25 @@ def _words(command: Sequence[str]) -> list[str]:
 
 def _surroundings(options: Mapping[str, Any]) -> dict[str, Any]:
     """Where options that name files and variables take them from."""
-    surroundings: dict[str, Any] = {"cwd": os.getcwd()}
+    surroundings: dict[str, Any] = {"cwd": _working_directory()}
     if "env" in options or "env_file" in options:
-        surroundings["environment"] = {
-            name: value for name, value in os.environ.items() if (name + value).isprintable()
-        }
+        variables = os.environ.items()
+        surroundings["environment"] = {name: value for name, value in variables if _is_text(name + value)}
     return surroundings
+
+
+def _working_directory() -> str:
+    try:
+        return os.getcwd()
+    except FileNotFoundError:  # it was removed; absolute paths still work
+        return "/"
+
+
+def _is_text(word: str) -> bool:
+    try:
+        return bool(word.encode())
+    except UnicodeEncodeError:  # JSON has no place for bytes that are not UTF-8
+        return False
 
 
 def _bytes(content: bytes | str | None) -> bytes | None:
