@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import pty
 import re
@@ -11,6 +12,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
@@ -197,6 +199,22 @@ def test_no_engine_is_started_to_be_stopped(tmp_path: Path) -> None:
     ]
     assert codes == [0, 1]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_engine_runs_in_the_foreground_for_systemd(tmp_path: Path) -> None:
+    """It serves commands, and ends by SIGTERM leaving no socket."""
+    environment = os.environ | {"CUTAWAY_ROOT": str(tmp_path / "root"), "CUTAWAY_RUNTIME_DIR": str(tmp_path / "run")}
+    with subprocess.Popen([COMMAND, "engine", "run"], env=environment, stdin=subprocess.DEVNULL) as engine:
+        deadline = time.monotonic() + TIMEOUT
+        while not (tmp_path / "run" / "engine.sock").exists() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        status = subprocess.run(
+            [COMMAND, "engine", "status", "-o", "json"], env=environment, capture_output=True, timeout=TIMEOUT
+        )
+        assert json.loads(status.stdout)["engine_pid"] == engine.pid
+        engine.terminate()
+        assert engine.wait(TIMEOUT) == 0
+    assert not (tmp_path / "run" / "engine.sock").exists()
 
 
 def attached(letters: str, *descriptors: int) -> wire.Attachment:

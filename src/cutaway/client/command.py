@@ -21,28 +21,16 @@ else:
     import _signal  # `signal` imports enum
 
 ENGINE_FAILED, NOT_RUNNING = 125, 1
-_STOP = ["engine", "stop"]
+_RUN, _STOP = ["engine", "run"], ["engine", "stop"]
 _OF_A_RUNNING_ENGINE = (_STOP, ["engine", "status"], ["engine", "logs"])
 """What does not start an engine to ask it."""
 _NOT_PROXIED = frozenset(
-    getattr(_signal, "SIG" + name)
-    for name in (
-        "KILL",
-        "STOP",
-        "TTIN",
-        "TTOU",
-        "CHLD",
-        "PIPE",
-        "URG",
-        "SEGV",
-        "BUS",
-        "FPE",
-        "ILL",
-        "TRAP",
-        "SYS",
-        "ABRT",
-    )
-)
+    {
+        _signal.SIGKILL, _signal.SIGSTOP, _signal.SIGTTIN, _signal.SIGTTOU, _signal.SIGCHLD, _signal.SIGPIPE,
+        _signal.SIGURG, _signal.SIGSEGV, _signal.SIGBUS, _signal.SIGFPE, _signal.SIGILL, _signal.SIGTRAP,
+        _signal.SIGSYS, _signal.SIGABRT,
+    }
+)  # fmt: skip
 
 
 class OutputFailed(OSError):
@@ -54,6 +42,8 @@ def main() -> int:
     _signal.signal(_signal.SIGINT, _signal.SIG_DFL)  # dies of it at once, as other programs do
     standard = _standard_descriptors()
     directory, verb = dial.runtime_dir(posix.environ), sys.argv[1:3]
+    if verb == _RUN:
+        dial.execute_engine(posix.environ)
     try:
         connection = dial.try_connect(directory) if verb in _OF_A_RUNNING_ENGINE else dial.connect()
         if connection is None:

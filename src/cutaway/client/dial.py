@@ -125,12 +125,17 @@ def _become_engine(directory: str, environment: Mapping[bytes, bytes], ready: in
             posix.dup2(descriptor, target)
         posix.set_inheritable(ready, True)
         posix.chdir("/")
-        program = [sys.executable, "-P", "-s", "-m", "cutaway.cli.serve", "--ready-fd", str(ready)]
-        posix.execve(sys.executable, program, _engine_environment(environment))
+        execute_engine(environment, "--ready-fd", str(ready))
     except BaseException as problem:
         posix.write(ready, str(problem).encode("utf-8", "surrogateescape"))
     finally:
         posix._exit(125)
+
+
+def execute_engine(environment: Mapping[bytes, bytes], *arguments: str) -> NoReturn:
+    """Replaces this process by the engine's program."""
+    program = [sys.executable, "-P", "-s", "-m", "cutaway.cli.serve", *arguments]
+    posix.execve(sys.executable, program, _engine_environment(environment))
 
 
 def _make_directory(path: str) -> None:
