@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tarfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -31,8 +32,8 @@ def box(client: str) -> Iterator[cutaway.Container]:
         yield box
 
 
-def run(client: str, *command: str, **options: object) -> cutaway.Result:
-    return cutaway.run(client, command, network="none", **options)  # type: ignore[arg-type]
+def run(image: str | None, *command: str, **options: object) -> cutaway.Result:
+    return cutaway.run(image, command, network="none", **options)  # type: ignore[arg-type]
 
 
 class TestRun:
@@ -116,6 +117,15 @@ class TestRun:
     def test_tells_that_memory_was_the_reason(self, client: str) -> None:
         done = run(client, "sh", "-c", "a=x; while true; do a=$a$a; done", memory="10m")
         assert (done.oom_killed, done.timed_out, done.exit_code) == (True, False, 137)
+
+    def test_takes_a_directory_in_the_place_of_an_image(self, client: str, busybox_tar: Path, tmp_path: Path) -> None:
+        with tarfile.open(busybox_tar) as archive:
+            archive.extractall(tmp_path)
+        done = cutaway.run(None, ["sh", "-c", "echo hi > /new; ls /bin/busybox"], rootfs=tmp_path, network="none")
+        assert (done.stdout, (tmp_path / "new").read_text()) == (b"/bin/busybox\n", "hi\n")
+        for image, options in ((client, {"rootfs": tmp_path}), (None, {})):
+            with pytest.raises(cutaway.InvalidArgument, match="an image is needed, or a directory"):
+                run(image, "true", **options)
 
     def test_gives_it_a_terminal(self, client: str) -> None:
         assert run(client, "sh", "-c", "test -t 0 && test -t 1 && tty", tty=True).stdout == b"/dev/pts/0\r\n"

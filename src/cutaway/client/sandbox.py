@@ -51,7 +51,7 @@ class Engine:
 
     async def run(
         self,
-        image: str,
+        image: str | None,
         command: Sequence[str] = (),
         *,
         input: bytes | str | None = None,
@@ -59,7 +59,7 @@ class Engine:
         max_output: int | None = None,
         **options: Unpack[RunOptions],
     ) -> Result:
-        """Runs a command in a new container, which is gone when this returns.
+        """Runs a command in a new container, which is gone when this returns. No image goes with the option `rootfs`.
 
         `input` is its standard input; after `timeout` seconds it is killed; of what it writes to standard output, and
         to standard error, `max_output` bytes are kept. Raises `EngineError`, among them `CommandNotFound`.
@@ -69,7 +69,7 @@ class Engine:
 
     def stream(
         self,
-        image: str,
+        image: str | None,
         command: Sequence[str] = (),
         *,
         input: bytes | str | None = None,
@@ -80,7 +80,7 @@ class Engine:
         parameters = {"container": _creation(image, command, options), "timeout": timeout}
         return Stream(Exchange(self._channels, "run", parameters, pipes=_BOTH, input=_bytes(input)))
 
-    def container(self, image: str, command: Sequence[str] = (), **options: Unpack[RunOptions]) -> Sandbox:
+    def container(self, image: str | None, command: Sequence[str] = (), **options: Unpack[RunOptions]) -> Sandbox:
         """A container that runs for as long as the block: `with container("debian") as box`.
 
         Without a command of its own it does nothing but wait for what is executed in it. It is removed when the block
@@ -90,7 +90,9 @@ class Engine:
             options = {"init": True, "entrypoint": "", **options}  # nothing but an init
         return Sandbox(self._channels.ready, _creation(image, command, options))
 
-    async def create(self, image: str, command: Sequence[str] = (), **options: Unpack[CreateOptions]) -> Container:
+    async def create(
+        self, image: str | None, command: Sequence[str] = (), **options: Unpack[CreateOptions]
+    ) -> Container:
         """A new container, not yet started, that stays until it is removed."""
         created = await self._channels.request("create", {"container": _creation(image, command, options)})
         return Container(self._channels, **created)
@@ -321,9 +323,9 @@ async def _captured(
     return capture.result(Outcome(**exchange.answer))
 
 
-def _creation(image: str, command: Sequence[str], options: RunOptions | CreateOptions) -> dict[str, Any]:
+def _creation(image: str | None, command: Sequence[str], options: RunOptions | CreateOptions) -> dict[str, Any]:
     surroundings = _surroundings(options)
-    return {"image": image, "command": _words(command), "options": options, "surroundings": surroundings}
+    return {"image": image or "", "command": _words(command), "options": options, "surroundings": surroundings}
 
 
 def _words(command: Sequence[str]) -> list[str]:

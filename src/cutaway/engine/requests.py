@@ -159,6 +159,8 @@ class Creation(Struct, forbid_unknown_fields=True):
     async def request(self, session: Session, **fixed: Any) -> CreateRequest:
         """What the engine is asked for; `fixed` are options that the client does not decide."""
         options = read(CREATE, self.options) | fixed
+        if bool(self.image) == ("rootfs" in options):
+            raise InvalidArgument("an image is needed, or a directory as rootfs, and not both")
         arguments = options, self.image, self.command, self.surroundings.caller(session)
         if reads_files(options):
             return await asyncio.to_thread(create_request, *arguments)
