@@ -17,7 +17,7 @@ class Engine:
     """Called with a command's arguments it runs the command; the first one starts the engine, as for any user."""
 
     def __init__(self, directory: Path) -> None:
-        self.root, self.runtime_dir = directory / "root", directory / "run"
+        self.root, self.runtime_dir, self.command = directory / "root", directory / "run", COMMAND
         self.environment = os.environ | {"CUTAWAY_ROOT": str(self.root), "CUTAWAY_RUNTIME_DIR": str(self.runtime_dir)}
 
     def __call__(
@@ -31,7 +31,7 @@ class Engine:
         if input is None:
             more.setdefault("stdin", subprocess.DEVNULL)
         done = subprocess.run(
-            [COMMAND, *arguments],
+            [self.command, *arguments],
             input=input, capture_output=True, encoding="utf-8", errors="surrogateescape", timeout=timeout,
             env=self.environment, **more,
         )  # fmt: skip

@@ -7,6 +7,7 @@ import select
 import signal
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from tests.engines import Engine
 
@@ -54,6 +55,14 @@ def state(engine: Engine, container: str) -> str:
 def pid_of(engine: Engine, container: str) -> int:
     """The PID of a container's first process on the host."""
     return int(inspected(engine, container, "{{.State.Pid}}"))
+
+
+def runs(pid: int) -> bool:
+    """Whether there is a process of this PID that has not ended."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def open_files(pid: int) -> int:

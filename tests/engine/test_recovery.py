@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
+import shutil
+import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pexpect
 import pytest
 
-from tests.engine.killing import PATIENCE, inspected, kill, kill_part, pid_of, state, wait_until
+import cutaway
+from tests.engine.killing import PATIENCE, inspected, kill, kill_part, pid_of, runs, state, wait_until
 from tests.engines import COMMAND, Engine
 
 COUNT = "i=0; while :; do echo $i; i=$((i+1)); usleep 10000; done"
@@ -48,7 +55,7 @@ def ended(pid: int) -> bool:
 def spawn(engine: Engine, *arguments: str) -> pexpect.spawn[str]:
     """The command on a terminal."""
     environment = {**engine.environment, "TERM": "xterm"}
-    return pexpect.spawn(str(COMMAND), list(arguments), env=environment, timeout=PATIENCE, encoding="utf-8")
+    return pexpect.spawn(str(engine.command), list(arguments), env=environment, timeout=PATIENCE, encoding="utf-8")
 
 
 @pytest.mark.parametrize("order", ORDERS, ids="-".join)
@@ -288,4 +295,140 @@ def test_a_kill_in_the_middle_of_anything_leaves_nothing_half_done(engine: Engin
     assert os.listdir(engine.runtime_dir / "containers") == []
 
 
+PIPED: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
 SILENT: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+
+
+class TestTheEngine:
+    def test_is_started_once_however_many_want_it(self, engine: Engine) -> None:
+        engine("engine", "stop")
+        started = [subprocess.Popen([COMMAND, "ps", "-q"], env=engine.environment, **SILENT) for _ in range(10)]
+        assert [process.wait(PATIENCE) for process in started] == [0] * 10
+        log = (engine.runtime_dir / "engine.log").read_text()
+        assert "Traceback" not in log
+        assert engine("engine", "stop").returncode == 0
+        assert engine("engine", "status", check=False).returncode == 1
+
+    @pytest.mark.parametrize("how", ["engine stop", "SIGTERM"])
+    def test_ends_and_leaves_what_runs(self, engine: Engine, how: str) -> None:
+        detached(engine, "counter", "busybox", "sh", "-c", COUNT)
+        pid, status = pid_of(engine, "counter"), engine.status()
+        if how == "SIGTERM":
+            kill(status["engine_pid"], signal.SIGTERM)
+        else:
+            engine("engine", "stop")
+        assert not runs(status["engine_pid"])
+        assert not (engine.runtime_dir / "engine.sock").exists()
+        assert pid_of(engine, "counter") == pid  # and another engine runs
+        assert engine.status()["spawner_pid"] == status["spawner_pid"]
+        before = len(logged(engine, "counter"))
+        wait_until(lambda: len(logged(engine, "counter")) > before)
+        engine("rm", "-f", "counter")
+
+    def test_ends_with_all_that_it_has_when_asked_to(self, engine: Engine) -> None:
+        detached(engine, "stopper", "--restart", "unless-stopped", "busybox", "sh", "-c", EXIT_ON_TERM)
+        status = engine.status()
+        engine("engine", "stop", "--containers")
+        for part in ("engine_pid", "spawner_pid"):
+            wait_until(lambda: not runs(status[part]))  # noqa: B023
+        assert state(engine, "stopper") == "exited 7"
+
+    def test_ends_after_what_it_is_at(self, engine: Engine) -> None:
+        """It starts nothing more, and whoever is on the way when it ends is told, or finds the next engine."""
+        words = ("run", "-d", "--network", "none", "busybox", "sleep", "1000")
+        for _ in range(3):
+            running = [subprocess.Popen([COMMAND, *words], env=engine.environment, **PIPED) for _ in range(4)]
+            engine("engine", "stop")
+            for process in running:
+                out, err = process.communicate(timeout=PATIENCE)
+                assert (process.returncode, err) == (0, b"") or (process.returncode == 125 and b"the engine" in err)
+                found = engine("ps", "-aq", "--no-trunc").stdout.split()
+                assert process.returncode or out.decode().strip() in found
+        states = set(engine("ps", "-a", "--format", "{{.State}}").stdout.split())
+        assert states <= {"running"}
+
+    def test_ends_when_nobody_has_needed_it_for_a_while(self, engine: Engine) -> None:
+        engine("engine", "stop")
+        engine.environment["CUTAWAY_IDLE_TIME"] = "0.5"
+        detached(engine, "box", "busybox", "sleep", "1000")
+        status = engine.status()
+        time.sleep(1)
+        assert engine.status()["engine_pid"] == status["engine_pid"]  # there is something to look after
+        engine("rm", "-f", "box")
+        for part in ("engine_pid", "spawner_pid"):
+            wait_until(lambda: not runs(status[part]))  # noqa: B023
+        assert engine("ps", "-q").returncode == 0
+
+    def test_that_is_about_to_end_answers_a_caller(self, engine: Engine) -> None:
+        """Callers come again and again just when it thinks that nobody will."""
+        engine("engine", "stop")
+        engine.environment["CUTAWAY_IDLE_TIME"] = "0.1"
+        pids = set()
+        for turn in range(20):
+            assert engine("ps", "-q").returncode == 0
+            status = engine("engine", "status", "-o", "json", check=False)
+            pids |= {json.loads(status.stdout)["engine_pid"]} if status.returncode == 0 else set()
+            time.sleep(0.09 + turn % 5 * 0.01)
+        assert len(pids) > 1, "it never ended: this has tested nothing"
+        assert "Traceback" not in (engine.runtime_dir / "engine.log").read_text()
+
+    def test_says_in_one_sentence_why_it_cannot_start(self, engine: Engine) -> None:
+        engine("engine", "stop")
+        database = (engine.root / "engine.db").read_bytes()
+        for broken in (b"x" * 4096, None):
+            (engine.root / "engine.db").unlink()
+            if broken is None:
+                (engine.root / "engine.db").mkdir()
+            else:
+                (engine.root / "engine.db").write_bytes(broken)
+            failed = engine("ps", check=False)
+            assert failed.returncode == 125
+            assert failed.stderr.startswith("cutaway: the engine could not start: ") and failed.stderr.count("\n") == 1
+            assert "engine.db" in failed.stderr
+        (engine.root / "engine.db").rmdir()
+        (engine.root / "engine.db").write_bytes(database)
+
+
+class TestAnotherVersion:
+    """The code was replaced by another version's while containers ran."""
+
+    def test_takes_over_from_the_one_before(self, engine: Engine, tmp_path: Path) -> None:
+        detached(engine, "counter", "busybox", "sh", "-c", COUNT)
+        detached(engine, "shell", "-it", "busybox", "sh")
+        engine("exec", "-d", "shell", "sleep", "1234")
+        before = engine.status()
+        engine("engine", "stop")
+        newer = newer_version(engine, tmp_path)
+        newer("version")
+        after = newer.status()
+        assert after["version"] == "99" and after["spawner_pid"] != before["spawner_pid"]
+        wait_until(lambda: not runs(before["spawner_pid"]))
+        assert "sleep 1234" in newer("top", "shell", "-o", "args").stdout
+        with closing(spawn(newer, "attach", "shell")) as terminal:
+            terminal.sendline("exit $((6 * 7))")
+            terminal.expect(pexpect.EOF)
+        assert terminal.wait() == 42
+        seen = len(logged(newer, "counter"))
+        wait_until(lambda: len(logged(newer, "counter")) > seen)
+        numbers = [int(line) for line in logged(newer, "counter")]
+        assert numbers == list(range(len(numbers)))
+        newer("kill", "counter")
+        assert newer("wait", "counter").stdout == "137\n"
+        newer("engine", "stop")
+
+
+def newer_version(engine: Engine, directory: Path) -> Engine:
+    """The same engine, as a version 99 of the code would find it."""
+    package, command = directory / "cutaway", directory / "command"
+    shutil.copytree(Path(cutaway.__file__).parent, package)
+    init = package / "__init__.py"
+    init.write_text(re.sub(r'__version__ = ".*"', '__version__ = "99"', init.read_text()))
+    paths = [str(directory), msgspec.__path__[0].removesuffix("/msgspec")]
+    command.write_text(
+        f"#!{sys.executable} -IS\nimport sys\nsys.path += {paths}\n"
+        "from cutaway.client.command import main\nsys.exit(main())\n"
+    )
+    command.chmod(0o755)
+    newer = Engine(engine.root.parent)
+    newer.command = command
+    return newer

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 import msgspec
 
+from cutaway.engine.errors import EngineError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -20,13 +22,20 @@ Thing = TypeVar("Thing")
 
 
 def open_database(path: str) -> sqlite3.Connection:
-    """The engine's database at `path`, made if missing, readable by its owner alone."""
+    """The engine's database at `path`, made if missing, readable by its owner alone.
+
+    Raises `OSError`, and `EngineError` for a file that is none, or that another engine has open.
+    """
     os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
     connection = sqlite3.connect(path, isolation_level=None)
-    connection.execute("PRAGMA locking_mode = EXCLUSIVE")
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = NORMAL")
-    connection.execute("PRAGMA foreign_keys = ON")
+    try:
+        connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = NORMAL")
+        connection.execute("PRAGMA foreign_keys = ON")
+    except sqlite3.Error as error:
+        connection.close()
+        raise EngineError(f"cannot open {path}: {error}") from None
     return connection
 
 

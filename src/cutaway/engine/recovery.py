@@ -58,6 +58,8 @@ class Recovery:
                 await self._take_over(container, children.pop(container.id, None))
         for process in children.values():  # executed in containers, or not wholly started
             process.ended.add_done_callback(partial(_close, process))
+            if not process.ended.done():
+                self._link.adopt(process)
         await self._finish_the_unfinished()
         await self._remove_owned()
         await self._sweep()
@@ -92,8 +94,7 @@ class Recovery:
             await self._lifecycle.ended_unseen(container, container.process.ended.result())
         else:
             self._starter.reopen(container, container.process)
-            if process is None:
-                self._link.adopt(container.process)
+            self._link.adopt(container.process)
             await self._outfitter.taken_over(container)
             self._lifecycle.watch(container, container.process)
 

@@ -103,7 +103,8 @@ class SpawnerLink:
     async def connect(self) -> dict[str, Process]:
         """Connects, to a spawner that is there or to a new one, which adopts what runs. Raises `EngineError`.
 
-        Returns the processes of the spawner that was there, by key; those that run are followed from here on.
+        Returns the processes of the spawner that was there, by key. Those that run are followed from here on, unless it
+        was of another version: then they are to be adopted.
         """
         async with self._connecting:
             if self._socket:
@@ -131,6 +132,8 @@ class SpawnerLink:
             self.pid, self._socket = greeting["pid"], peer
             asyncio.get_running_loop().add_reader(peer, self._receive)
         else:
+            for key in found:
+                self._processes.pop(key, None)
             print(
                 f"the spawner is of version {greeting['version']}, the engine of {__version__}: another one is started",
                 flush=True,
@@ -173,9 +176,10 @@ class SpawnerLink:
         return Birth(future, ours)
 
     def adopt(self, process: Process) -> None:
-        """Follows a process that runs, whose spawner has died."""
-        self._processes[process.key] = process
-        self._send_adoption(process)
+        """Follows a process that runs, whose spawner is there no more; nothing where it is followed."""
+        if process.key not in self._processes:
+            self._processes[process.key] = process
+            self._send_adoption(process)
 
     def copy(self, process: Process, descriptors: Mapping[str, int], log: dict[str, Any] | None) -> None:
         """Has the output copied that was not there when the process was started: `output:terminal`, to `reader:1`."""
