@@ -136,15 +136,20 @@ async def until_end(
     session: Session, ended: Coroutine[object, object, int], signal: Callable[[str], Awaitable[None]]
 ) -> int:
     """The exit code that `ended` gives, signals passed on by `signal` meanwhile; 0 where the caller detaches first."""
+    passing_on = asyncio.ensure_future(_pass_on(session.signals, signal))
+    try:
+        return await session.while_here(_first(ended, session.detached))
+    finally:
+        abandon(passing_on)
 
-    async def pass_on(number: str) -> None:
+
+async def _pass_on(signals: asyncio.Queue[str], signal: Callable[[str], Awaitable[None]]) -> None:
+    """Those too that came while the process was being started."""
+    while True:
         try:
-            await signal(number)
+            await signal(await signals.get())
         except EngineError:  # it has just ended
             pass
-
-    session.on_signal = pass_on
-    return await session.while_here(_first(ended, session.detached))
 
 
 async def _first(ended: Coroutine[object, object, int], detached: asyncio.Event) -> int:

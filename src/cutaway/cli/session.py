@@ -26,12 +26,12 @@ DEFAULT_WIDTH = 80
 
 
 class Session:
-    """What a verb works with. `on_signal` gets the numbers of signals that the caller's process passes on."""
+    """What a verb works with. `signals`: the numbers of those that the caller's process passes on, as they came."""
 
     def __init__(self, engine: Engine, connection: Connection, command: Command) -> None:
         self.engine, self.connection, self.command = engine, connection, command
         self.caller = Caller(command.cwd, command.environment, connection.credentials.pid)
-        self.on_signal: Callable[[str], Awaitable[None]] | None = None
+        self.signals: asyncio.Queue[str] = asyncio.Queue()
         self.detached, self._gone = asyncio.Event(), asyncio.Event()
 
     async def listen(self) -> None:
@@ -40,8 +40,8 @@ class Session:
             while frame := await self.connection.receive():
                 if frame.kind == wire.DETACHED:
                     self.detached.set()
-                elif frame.kind == wire.SIGNAL and self.on_signal:
-                    await self.on_signal(frame.body.decode("ascii", "replace"))
+                elif frame.kind == wire.SIGNAL:
+                    self.signals.put_nowait(frame.body.decode("ascii", "replace"))
         except wire.ProtocolError:
             pass
         self._gone.set()

@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 _KILLED = 128 + signal.SIGKILL
 _REMEMBERED = 300.0  # seconds, as in Docker, for which one that has ended can be asked for its exit code
 
+REMEMBERED = 300.0
+"""Seconds for which the exit code of an exec that has ended can be asked for; Docker's time."""
+
 
 class Execution:
     """One exec: what was asked for, and its process while it has one."""
@@ -189,19 +192,18 @@ class Executions:
         self._all.pop(exec_id, None)
 
     def container_ended(self, container: Container) -> None:
-        """Its execs have ended with it."""
-        for exec_id in container.seen.ExecIDs or ():
-            if exec_id in self._all:
-                self._finish(self._all[exec_id], _KILLED)
+        """Its execs end with it."""
+        for execution in [each for each in self._all.values() if each.container is container]:
+            self._finish(execution, 137)
 
     def _finish(self, execution: Execution, code: int) -> None:
-        if execution.ended.done():
-            return
+        """It runs no more; who asks for its exit code in time hears it."""
         process, execution.process = execution.process, None
         if process:
             process.close()
-        execution.exit_code = code
-        execution.ended.set_result(code)
-        seen = execution.container.seen
-        seen.ExecIDs = [other for other in seen.ExecIDs or () if other != execution.id] or None
-        asyncio.get_running_loop().call_later(_REMEMBERED, self.forget, execution.id)
+        if execution.exit_code is None:
+            execution.exit_code = code
+            execution.ended.set_result(code)
+            seen = execution.container.seen
+            seen.ExecIDs = [other for other in seen.ExecIDs or () if other != execution.id] or None
+            asyncio.get_running_loop().call_later(REMEMBERED, self.forget, execution.id)
