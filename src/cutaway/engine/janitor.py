@@ -7,7 +7,9 @@ gathered and undone together; who must be sure that it is gone waits with `finis
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -78,11 +80,23 @@ class Janitor:
 def _remove_tree(directory: str) -> None:
     parent = os.open(os.path.dirname(directory), os.O_RDONLY | os.O_DIRECTORY)
     try:
-        trees.remove(parent, os.path.basename(directory))
+        _persistently(lambda: trees.remove(parent, os.path.basename(directory)))
     except OSError as error:
         _report(directory, [error])
     finally:
         os.close(parent)
+
+
+def _persistently(remove: Callable[[], None]) -> None:
+    """A few times where something appears meanwhile: the kernel may let go of an overlay a moment after its last user."""
+    for _ in range(4):
+        try:
+            return remove()
+        except OSError as error:
+            if error.errno != errno.ENOTEMPTY:
+                raise
+            time.sleep(0.01)
+    return remove()
 
 
 def _report(name: str, refused: list[OSError]) -> None:
