@@ -88,7 +88,7 @@ def _remove_tree(directory: str) -> None:
 
 
 def _persistently(remove: Callable[[], None]) -> None:
-    """A few times where something appears meanwhile: the kernel may let go of an overlay a moment after its last user."""
+    """A few times where something is in the way: the kernel may let go of an overlay a moment after its last user."""
     for _ in range(4):
         try:
             return remove()
