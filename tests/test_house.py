@@ -75,7 +75,10 @@ def test_launcher_may_be_linked_and_named_relatively(installation: Path, tmp_pat
 
 
 def test_launcher_is_installed_with_the_package() -> None:
-    assert Path(sys.executable).with_name("cutaway").read_bytes() == (CHECKOUT / "bin/cutaway").read_bytes()
+    installed, own = Path(sys.executable).with_name("cutaway"), CHECKOUT / "bin/cutaway"
+    shebang, _, program = installed.read_text().partition("\n")
+    assert shebang in ("#!/bin/sh", f"#!{sys.executable} -IS")
+    assert program == own.read_text().partition("\n")[2]
 
 
 @pytest.mark.usefixtures("busybox")  # so the engine has run a container before

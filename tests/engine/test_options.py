@@ -226,7 +226,7 @@ class TestRootfs:
     @pytest.fixture
     def rootfs(self, tmp_path: Path, busybox_tar: Path) -> Path:
         with tarfile.open(busybox_tar) as tar:
-            tar.extractall(tmp_path / "rootfs", filter="fully_trusted")
+            tar.extractall(tmp_path / "rootfs")
         return tmp_path / "rootfs"
 
     def test_is_the_root_itself(self, cutaway: Engine, rootfs: Path) -> None:
