@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from bench import clock, memory
+from bench.traces import Traces
 
 IMAGE = "busybox"
 MARK = "cutaway-bench"
@@ -61,6 +63,10 @@ class Engine:
         """What the engine itself runs, containers' processes left out."""
         raise NotImplementedError
 
+    def traces(self) -> Traces:
+        """Where its containers can be seen on the host."""
+        raise NotImplementedError
+
 
 class Cutaway(Engine):
     """An engine of this checkout with a state root and a runtime directory of its own."""
@@ -68,6 +74,7 @@ class Cutaway(Engine):
     def __init__(self, directory: Path) -> None:
         places = {"CUTAWAY_ROOT": f"{directory}/root", "CUTAWAY_RUNTIME_DIR": f"{directory}/run"}
         super().__init__("cutaway", str(Path(sys.executable).with_name("cutaway")), environment=places)
+        self._directory = directory
         os.environ.update(places)  # for `import cutaway`
 
     def renew(self) -> None:
@@ -77,6 +84,10 @@ class Cutaway(Engine):
     def processes(self) -> list[int]:
         status = json.loads(self.say("engine", "status", "-o", "json"))
         return memory.family([status["engine_pid"], status["spawner_pid"]])
+
+    def traces(self) -> Traces:
+        name = "cutaway-" + hashlib.sha256(f"{self._directory}/run".encode()).hexdigest()[:6]
+        return Traces(str(self._directory), bridge=name, cgroup=name)
 
 
 class Docker(Engine):
@@ -92,6 +103,9 @@ class Docker(Engine):
         """dockerd, containerd, a shim per container, a proxy per published port."""
         return memory.naming(self._path)
 
+    def traces(self) -> Traces:
+        return Traces(f"{self._path}/overlay2", bridge="docker0", cgroup="docker")
+
 
 class Podman(Engine):
     removal = ("rm", "-f", "-t", "0")  # it would stop them first, and wait for ten seconds
@@ -103,3 +117,6 @@ class Podman(Engine):
     def processes(self) -> list[int]:
         """A conmon per container."""
         return memory.naming(self._path)
+
+    def traces(self) -> Traces:
+        return Traces(f"{self._path}-data", bridge="podman0", cgroup="libpod_parent")

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import socket
 from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
 
 from bench.arena import Arena
 from bench.contest import Contest, Figure
@@ -30,16 +27,9 @@ def contests(arena: Arena) -> Iterator[Contest]:
 
 def _gather(engine: Engine) -> tuple[float, ...]:
     engine.renew()
-    things = _things()
     at_rest = pss(engine.processes())
     for _ in range(CROWD // 4):
         engine.time_together(*START, times=4)
     crowded = pss(engine.processes())
     removed = engine.remove_started()
-    return at_rest, crowded, (crowded - at_rest) / CROWD, 1e3 * removed, _things() - things
-
-
-def _things() -> int:
-    mounts = Path("/proc/self/mountinfo").read_text().count("\n")
-    cgroups = sum(1 for _ in os.walk("/sys/fs/cgroup"))
-    return mounts + cgroups + len(socket.if_nameindex())
+    return at_rest, crowded, (crowded - at_rest) / CROWD, 1e3 * removed, engine.traces().total()
