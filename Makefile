@@ -7,7 +7,8 @@ INSTALL_DIR ?= /opt/cutaway
 UNIT_DIR ?= /etc/systemd/system
 
 # What the tests run containers with, look at the kernel with, and compare with.
-TEST_PACKAGES := busybox-static mmdebstrap iproute2 nftables iptables procps util-linux tmux curl docker.io libseccomp2
+TEST_PACKAGES := busybox-static mmdebstrap iproute2 nftables iptables procps util-linux docker.io skopeo \
+	bzip2 xz-utils zstd linux-libc-dev libseccomp2 bash fish zsh
 # What the virtual machine on pure cgroup v2 needs.
 VM_PACKAGES := qemu-system-x86 cpio kmod
 
