@@ -14,7 +14,7 @@ from cutaway.cli.session import Session
 from cutaway.cli.verbs import NOUNS, find, names_after
 from cutaway.client import wire
 from cutaway.engine.connection import Disconnected, decode_command
-from cutaway.engine.errors import EngineError
+from cutaway.engine.errors import EngineError, sentence
 from cutaway.engine.options.option import suggestion
 from cutaway.engine.requests import converse
 
@@ -68,6 +68,10 @@ async def _do(session: Session) -> int:
         return problem.exit_code if verb.failure_code == USAGE_CODE else verb.failure_code
     except (Disconnected, asyncio.CancelledError):
         raise
+    except OSError as problem:  # a full disk, no memory, no descriptors
+        traceback.print_exception(problem)
+        await session.complain(f"cutaway: {sentence(problem)}")
+        return verb.failure_code
     except Exception as problem:  # a traceback is for the engine's log, not for the person who typed
         traceback.print_exception(problem)
         await session.complain(f"cutaway: an error inside the engine: {type(problem).__name__}: {problem}")

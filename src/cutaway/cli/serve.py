@@ -22,7 +22,7 @@ from cutaway.cli.dispatch import carry_out
 from cutaway.client.dial import READY
 from cutaway.engine.connection import Connection, Disconnected
 from cutaway.engine.engine import LocalEngine
-from cutaway.engine.errors import EngineError
+from cutaway.engine.errors import EngineError, sentence
 from cutaway.engine.places import Places
 from cutaway.kernel import rlimits
 
@@ -133,14 +133,16 @@ def main() -> int:
         places = Places.of_environment()
         os.makedirs(places.runtime_dir, 0o755, exist_ok=True)
         if os.geteuid() != 0:
-            raise SystemExit("cutaway needs root rights to start containers; run it as root (sudo cutaway …)")
+            raise SystemExit("containers need root rights: run it as root (sudo cutaway …)")
         lock = _lock(places)
         if lock < 0:  # another engine was quicker, and listens
             _tell(options.ready_fd, READY)
             return 0
         rlimits.raise_soft("RLIMIT_NOFILE")
         asyncio.run(_run(places, options.ready_fd, _idle_time() if options.ready_fd >= 0 else None))
-    except (OSError, EngineError, SystemExit) as problem:
+    except OSError as problem:
+        return _fail(options.ready_fd, sentence(problem))
+    except (EngineError, SystemExit) as problem:
         return _fail(options.ready_fd, str(problem))
     except Exception as problem:
         traceback.print_exception(problem)

@@ -65,7 +65,7 @@ def _connected(path: str) -> _socket.socket:
 
 def _refusal(path: str, problem: OSError) -> str:
     if problem.errno in (errno.EACCES, errno.EPERM):
-        return f"permission denied on {path}: cutaway needs root rights; run it as root (sudo cutaway …)"
+        return f"permission denied on {path}: it needs root rights: run it as root (sudo cutaway …)"
     return f"cannot connect to the engine at {path}: {problem.strerror}"
 
 
@@ -76,7 +76,7 @@ def start_engine(directory: str, environment: Mapping[bytes, bytes]) -> int:
     engine's standard output and error go to `<directory>/engine.log`. Raises `Unreachable`.
     """
     if posix.geteuid() != 0:
-        raise Unreachable("cutaway needs root rights to start containers; run it as root (sudo cutaway …)")
+        raise Unreachable("containers need root rights: run it as root (sudo cutaway …)")
     answer, ready = posix.pipe()
     try:
         pid = posix.fork()

@@ -158,8 +158,8 @@ class Containers:
     def add(self, container: Container) -> None:
         """Takes in a new one and keeps it. Raises `Conflict` where its name is taken."""
         self.check_free(container.name)
-        self._remember(container)
         self.save(container)
+        self._remember(container)
 
     def save(self, container: Container) -> None:
         """Keeps it as it is now."""
@@ -178,12 +178,13 @@ class Containers:
 
     def strike(self, container: Container) -> None:
         """Has the next engine know nothing of it."""
-        container.removed = True
         self._table.delete(container.id)
+        container.removed = True
 
     def remove(self, container: Container) -> None:
         """Forgets it; its name is free again."""
-        self.strike(container)
+        if not container.removed:
+            self.strike(container)
         self._by_id.pop(container.id, None)
         if self._by_name.get(container.name) is container:  # not that of another, which has its name by now
             del self._by_name[container.name]

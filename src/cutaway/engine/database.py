@@ -16,27 +16,57 @@ import msgspec
 from cutaway.engine.errors import EngineError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 Thing = TypeVar("Thing")
+_RESERVE = 1 << 20  # bytes
 
 
-def open_database(path: str) -> sqlite3.Connection:
+class Database(sqlite3.Connection):
+    """The file at `path`. Where the disk is full nothing new can be kept, but things can be deleted: that takes some
+    space too, which is set aside for it. Raises `EngineError` where the file cannot be written."""
+
+    path = reserve = ""
+
+    def execute(self, statement: str, values: Sequence[object] = ()) -> sqlite3.Cursor:  # type: ignore[override]
+        try:
+            return super().execute(statement, values)
+        except sqlite3.OperationalError as error:
+            if not statement.startswith("DELETE") or not os.path.exists(self.reserve):
+                raise EngineError(f"cannot write {self.path}: {error}") from None
+        os.unlink(self.reserve)
+        return self.execute(statement, values)
+
+    def set_aside(self) -> None:
+        """Sets aside what has been used since, if there is room again."""
+        self.reserve = f"{self.path}.reserve"
+        file = os.open(self.reserve, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        try:
+            os.posix_fallocate(file, 0, _RESERVE)
+        except OSError:
+            os.unlink(self.reserve)
+        finally:
+            os.close(file)
+
+
+def open_database(path: str) -> Database:
     """The engine's database at `path`, made if missing, readable by its owner alone.
 
     Raises `OSError`, and `EngineError` for a file that is none, or that another engine has open.
     """
     os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
-    connection = sqlite3.connect(path, isolation_level=None)
+    database = sqlite3.connect(path, isolation_level=None, factory=Database)
+    database.path = path
     try:
-        connection.execute("PRAGMA locking_mode = EXCLUSIVE")
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = NORMAL")
-        connection.execute("PRAGMA foreign_keys = ON")
-    except sqlite3.Error as error:
-        connection.close()
+        database.execute("PRAGMA locking_mode = EXCLUSIVE")
+        database.execute("PRAGMA journal_mode = WAL")
+        database.execute("PRAGMA synchronous = NORMAL")
+        database.execute("PRAGMA foreign_keys = ON")
+    except sqlite3.DatabaseError as error:
+        database.close()
         raise EngineError(f"cannot open {path}: {error}") from None
-    return connection
+    database.set_aside()
+    return database
 
 
 class Table(Generic[Thing]):

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from cutaway.engine import streams
 from cutaway.engine.containers import moment, seconds_between
-from cutaway.engine.errors import Conflict, EngineError, NotStarted
+from cutaway.engine.errors import Conflict, EngineError, NotStarted, sentence
 from cutaway.engine.interface import Exit
 from cutaway.engine.model import NEVER
 from cutaway.engine.processes import Ended, Process
 from cutaway.engine.restarts import delay, is_to_restart
 from cutaway.engine.signals import exit_code, signal_number
-from cutaway.plan.operation import dump, load
+from cutaway.plan.operation import load
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -83,7 +83,7 @@ class Lifecycle:
         try:
             process = await self._starter.start(container, stdio)
         except BaseException as error:
-            failure = NotStarted(str(error)) if isinstance(error, OSError) else error
+            failure = NotStarted(sentence(error)) if isinstance(error, OSError) else error
             await self._give_up(container, failure)
             raise failure from None
         self.watch(container, process)
@@ -112,7 +112,7 @@ class Lifecycle:
         if container.seen.HostConfig.AutoRemove:
             await self._remove(container, volumes=True)
         else:
-            self._containers.save(container)
+            self._note(container)
 
     # Ending
 
@@ -158,7 +158,7 @@ class Lifecycle:
         elif is_to_restart(container):
             container.seen.RestartCount += 1
             self.restart_later(container)
-        self._containers.save(container)
+        self._note(container)
         _unlink(f"{self._places.container(container.id)}/exit")  # not before its exit code is kept
         container.settle("next-exit", _exit(state))
 
@@ -178,10 +178,22 @@ class Lifecycle:
         quick = [operation for operation in operations if not operation.slow_to_undo]
         await self._janitor.undo(container.id, quick)
         if slow:
-            self._unfinished.save(container.id, dump(slow))
-            self._janitor.undo_later(container.id, slow, lambda: self._unfinished.delete(container.id))
+            self._janitor.undo_later(container.id, slow, lambda: self._note_clean(container))
         else:
+            self._note_clean(container)
+
+    def _note_clean(self, container: Container) -> None:
+        try:
             self._unfinished.delete(container.id)
+        except EngineError as error:  # what is undone is then undone again, by the next engine
+            print(f"{container.id}: {error}", flush=True)
+
+    def _note(self, container: Container) -> None:
+        """Keeps it as it has become, if it can be kept: a full disk must not keep it from becoming so."""
+        try:
+            self._containers.save(container)
+        except EngineError as error:
+            print(f"{container.id}: {error}", flush=True)
 
     async def ended_unseen(self, container: Container, ended: Ended) -> None:
         """A container's first process ended while no engine was there."""
@@ -205,7 +217,7 @@ class Lifecycle:
 
     def _give_up_restarting(self, container: Container) -> None:
         container.state.Status, container.state.Restarting = "exited", False
-        self._containers.save(container)
+        self._note(container)
 
     def stop_restarting(self, container: Container) -> None:
         """Cancels a restart that is waiting."""
@@ -273,7 +285,7 @@ class Lifecycle:
             self.stop_restarting(container)
             process = container.process
             if process is None:
-                self._containers.save(container)
+                self._note(container)
                 return
             process.signal(number or signal_number(container.seen.Config.StopSignal or "SIGTERM"))
             self.thaw(container)

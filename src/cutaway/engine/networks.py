@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Struct
 
 from cutaway.engine.containers import now
-from cutaway.engine.errors import Conflict, InvalidArgument, NotFound
+from cutaway.engine.errors import Conflict, EngineError, InvalidArgument, NotFound
 from cutaway.engine.model import IPAM, EndpointResource, IPAMPool, Network, NetworkCreate, Pruned
 from cutaway.network import addresses, bridge
 from cutaway.network.bridge import LARGEST_MTU
@@ -131,7 +131,11 @@ class Networks:
             raise Conflict(f"network with name {request.Name} already exists")
         network = Attached(self._define(request))
         self._set_up(network)
-        self._remember(network)
+        try:
+            self._remember(network)
+        except EngineError:
+            self._take_down(network)
+            raise
         return network.seen.Id
 
     def _define(self, request: NetworkCreate) -> Kept:
@@ -259,8 +263,8 @@ class Networks:
         return CreateTable(self._places.table)
 
     def _remember(self, network: Attached) -> None:
-        self._by_id[network.seen.Id] = self._by_name[network.seen.Name] = network
         self.save(network)
+        self._by_id[network.seen.Id] = self._by_name[network.seen.Name] = network
 
     def save(self, network: Attached) -> None:
         """Keeps it as it is now."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cutaway import __version__
@@ -116,7 +117,7 @@ class SpawnerLink:
                 for process in self._processes.values():
                     self._send_adoption(process)
             if self._socket is None:
-                raise EngineError(f"a spawner could not be started; {self._log} may say why")
+                raise EngineError(f"the spawner could not be started: {_last_line(self._log)} ({self._log})")
             return found
 
     async def _join(self, peer: socket.socket) -> dict[str, Process]:
@@ -298,6 +299,11 @@ def _try_connect(path: str) -> socket.socket | None:
         peer.close()
         return None
     return peer
+
+
+def _last_line(path: str) -> str:
+    with open(path, errors="replace") as log:
+        return next(iter(deque(log, 1)), "it says nothing").strip()
 
 
 async def _retire(peer: socket.socket) -> None:

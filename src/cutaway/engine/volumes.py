@@ -148,12 +148,12 @@ class Volumes:
         if container:
             self._fleeting.save(name, container.id)
         directory = f"{self._directory}/{name}/_data"
-        os.makedirs(directory, exist_ok=True)
-        os.chmod(directory, 0o755)
         seen = Volume(
             CreatedAt=now(), Labels=labels, Mountpoint=directory, Name=name, Options=request.DriverOpts or None
         )
-        self._table.save(name, seen)
+        self._table.save(name, seen)  # first: one that is known and not there is forgotten by the next engine
+        os.makedirs(directory, exist_ok=True)
+        os.chmod(directory, 0o755)
         self._by_name[name] = _Kept(seen)
         return self._by_name[name]
 

@@ -143,8 +143,9 @@ def _create(context: int, filesystem: str) -> None:
 
 
 def _explained(error: KernelError, context: int, subject: str) -> KernelError:
+    """With what the file system says, without the letter of how bad it is."""
     try:
-        said = os.read(context, 4096).decode(errors="replace").strip()
+        said = os.read(context, 4096).decode(errors="replace").strip().removeprefix("e ")
     except OSError:
         said = ""
     return KernelError(error.errno or 0, "mount", f"{subject}: {said}" if said else subject)

@@ -6,20 +6,37 @@ deleted leaves a whiteout. <https://docs.kernel.org/filesystems/overlayfs.html>,
 
 from __future__ import annotations
 
+import errno
 import os
 
 from cutaway.kernel.mounts import attach_at, mount, new_mount
+from cutaway.kernel.syscalls import KernelError
 
 OPAQUE = "trusted.overlay.opaque"
 """The extended attribute of an upper directory that hides the lower ones of its name; its value is `y`."""
+
+_HINTS = {
+    errno.ENODEV: "this kernel has no overlay file system: `modprobe overlay` may load it",
+    errno.EINVAL: "its upper directory has to be on a file system such as ext4, xfs, btrfs or tmpfs, not on an overlay",
+}
 
 
 def mount_overlay(
     target: str, lower_dirs: list[str], upper_dir: str, work_dir: str, options: list[str] | None = None
 ) -> None:
-    """Mounts an overlay on the directory `target`; `lower_dirs` from the top one down. Raises `KernelError`.
+    """Mounts an overlay on the directory `target`; `lower_dirs` from the top one down. Raises `KernelError`."""
+    try:
+        _mount_overlay(target, lower_dirs, upper_dir, work_dir, options)
+    except KernelError as error:
+        if not error.hint:
+            error.hint = _HINTS.get(error.errno or 0, "")
+        raise
 
-    Since Linux 6.8 lower directories are passed one by one, so that neither a page of options nor colons in names
+
+def _mount_overlay(
+    target: str, lower_dirs: list[str], upper_dir: str, work_dir: str, options: list[str] | None
+) -> None:
+    """Since Linux 6.8 lower directories are passed one by one, so that neither a page of options nor colons in names
     bound them; before, in one string of at most a page, and by the old call, as the new one takes 256 bytes at most.
     """
     writable = [f"upperdir={upper_dir}", f"workdir={work_dir}", *(options or [])]
@@ -37,6 +54,7 @@ def forget_volatile(work_dir: str) -> None:
     """Has the kernel mount an overlay again that was mounted `volatile`, now that it is unmounted: it refuses, as after
     a crash of the machine, though not of a program, what was written may not be on the disk."""
     try:
+        os.unlink(f"{work_dir}/work/incompat/volatile/dirty")
         os.rmdir(f"{work_dir}/work/incompat/volatile")
     except FileNotFoundError:
         pass

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from cutaway.spawner.logs import Log
 
+_PATIENCE = 30.0  # seconds in which the engine that has started it is to connect
 _NOTHING: Mapping[str, int] = {}
 _STREAMS = {"output:stdout": 1, "output:stderr": 2, "output:terminal": 1}
 
@@ -66,20 +67,25 @@ class Spawner:
         self._watch(listener.fileno(), self._accept)
 
     def serve(self) -> None:
-        """Runs until an engine says stop.
+        """Runs until an engine says stop, or there is neither an engine nor a process that runs.
 
         Its requests come first: it asks for an output to be copied before it lets a program write any.
         """
-        while self._handlers:
+        self._accept()  # from the engine that has started it
+        while self._handlers and (self._engine or self._has_running_children()):
             ready = [(descriptor, self._handlers.get(descriptor)) for descriptor, _events in self._poll.poll()]
             _guarded(self._take_requests)
             for descriptor, handler in ready:
                 if handler and self._handlers.get(descriptor) is handler:  # none before it has closed or reused it
                     _guarded(handler)
 
+    def _has_running_children(self) -> bool:
+        return any(child.status is None for child in self._children.values())
+
     def _accept(self) -> None:
         descriptor, _address = self._listener._accept()  # type: ignore[attr-defined]
-        self._disconnect()
+        if self._engine:
+            self._disconnect()
         self._engine = _socket.socket(fileno=descriptor)
         self._engine.setblocking(False)
         self._watch(descriptor, self._take_requests)
@@ -91,9 +97,9 @@ class Spawner:
             self._tell({"child": key, "pid": child.pid, "status": child.status, "at": child.ended_at}, held)
 
     def _disconnect(self) -> None:
-        if self._engine:
-            self._unwatch(self._engine.fileno())
-            self._engine.close()
+        assert self._engine
+        self._unwatch(self._engine.fileno())
+        self._engine.close()
         self._engine = None
         for _message, descriptors in self._unsent:
             _close_all(descriptors)
@@ -217,6 +223,8 @@ class Spawner:
 
     def _tell(self, message: dict[str, Any], held: Mapping[str, int] = _NOTHING) -> None:
         """Sends to the engine, if one is there, with `held`, descriptors by name. What does not fit now waits."""
+        if not self._engine:
+            return
         message["descriptors"] = list(held)
         self._unsent.append((message, [os.dup(descriptor) for descriptor in held.values()]))
         self._send_unsent()
@@ -296,7 +304,9 @@ def main(listener: int, version: str) -> None:
     os.umask(0o022)
     host = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     os.set_inheritable(listener, False)
-    spawner = Spawner(_socket.socket(fileno=listener), host, version)
+    server = _socket.socket(fileno=listener)
+    server.settimeout(_PATIENCE)
+    spawner = Spawner(server, host, version)
     _leave_the_hosts_tree()
     gc.disable()
     gc.freeze()
