@@ -268,6 +268,14 @@ class TestRemoving:
             cutaway(*ending.split(), *(["-t", "0"] if ending == "stop" else []), box)
         wait_until(lambda: names(cutaway) == [])
 
+    def test_rm_does_not_mean_a_restart(self, cutaway: Engine) -> None:
+        with running(cutaway, "--rm", command=("sh", "-c", "echo >>/starts; sleep 1000")) as box:
+            wait_until(lambda: cutaway("exec", box, "cat", "/starts", check=False).returncode == 0)
+            cutaway("restart", "-t", "0", box)
+            wait_until(lambda: cutaway("exec", box, "wc", "-l", "/starts").stdout == "2 /starts\n")
+            cutaway("stop", "-t", "0", box)
+            assert names(cutaway) == []
+
     def test_waiting_for_one_that_removes_itself(self, cutaway: Engine) -> None:
         box = cutaway(*RUN, "-d", "--rm", "-i", "busybox", "sh", "-c", "read word; exit 5").stdout.strip()
         with command(cutaway, "wait", box) as waiting:

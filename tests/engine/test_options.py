@@ -35,6 +35,8 @@ INSIDE = [
     ("--ulimit nofile=10:20 --ulimit core=0", "ulimit -Sn; ulimit -Hn; ulimit -c", "10\n20\n0\n"),
     ("--sysctl kernel.msgmax=1000", "cat /proc/sys/kernel/msgmax", "1000\n"),
     ("--sysctl net/ipv4/ip_forward=1", "cat /proc/sys/net/ipv4/ip_forward", "1\n"),
+    ("-u user", "cat /proc/sys/net/ipv4/ip_unprivileged_port_start", "0\n"),
+    ("-e A=1", "grep SigIgn /proc/self/status; true", "SigIgn:\t0000000000000000\n"),
     ("--oom-score-adj 500", "cat /proc/self/oom_score_adj", "500\n"),
     ("--init", "cat /proc/1/comm; echo $(($$ > 1))", "init\n1\n"),
     ("--ipc none", "ls -d /dev/shm 2>/dev/null || echo none", "none\n"),

@@ -75,6 +75,8 @@ class Container:
         self.restart_delay = RestartDelay()
         self.restarting: asyncio.Task[None] | None = None
         self.removed = False
+        self.is_restarted = False
+        """A person is restarting it: when it ends now it is to be started again, not removed."""
 
     @property
     def id(self) -> str:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _CPU_PERIOD = 100_000  # microseconds: the kernel's default, to which --cpus is a share
 
+_NETWORK_DEFAULTS = {"net.ipv4.ip_unprivileged_port_start": "0", "net.ipv4.ping_group_range": "0 2147483647"}
 _MASKED = [
     "/proc/asound", "/proc/acpi", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats",
     "/proc/timer_list", "/proc/timer_stats", "/proc/sched_debug", "/proc/scsi", "/sys/firmware",
@@ -69,7 +70,7 @@ def describe(container: Container, around: Surroundings) -> dict[str, Any]:
         "linux": {
             "namespaces": namespaces(around.shared),
             "devices": list(_devices(host)),
-            "sysctl": host.Sysctls,
+            "sysctl": _sysctls(host, around),
             "maskedPaths": [*around.hidden, *([] if _unmasked(host) else _MASKED)],
             "readonlyPaths": [] if _unmasked(host) else _READONLY,
         },
@@ -145,6 +146,12 @@ def rlimits(host: HostConfig) -> list[dict[str, Any]]:
     usual = {} if soft == hard else {"RLIMIT_NOFILE": _OPEN_FILES}
     asked = {f"RLIMIT_{limit.Name.upper()}": (limit.Soft, limit.Hard) for limit in host.Ulimits}
     return [{"type": name, "soft": soft, "hard": hard} for name, (soft, hard) in (usual | asked).items()]
+
+
+def _sysctls(host: HostConfig, around: Surroundings) -> dict[str, str]:
+    """As in Docker, whoever a program runs as, it may listen on any port and send pings in a network of its own."""
+    defaults = {} if "network" in around.shared else _NETWORK_DEFAULTS
+    return defaults | host.Sysctls
 
 
 def _unmasked(host: HostConfig) -> bool:

@@ -149,11 +149,12 @@ class Lifecycle:
         state.ExitCode, state.FinishedAt = exit_code(ended.status), moment(ended.at)
         state.OOMKilled = self._outfitter.oom_kills(container) > 0
         state.Status, state.Running, state.Paused, state.Pid = "exited", False, False, 0
-        if container.seen.HostConfig.AutoRemove and _shares_nothing(container):
+        to_be_removed = container.seen.HostConfig.AutoRemove and not container.is_restarted
+        if to_be_removed and _shares_nothing(container):
             self._forget(container)  # nobody need wait for what is left to do: no other can meet with it
         await self._let_go(container)
         await self._clean(container)
-        if container.seen.HostConfig.AutoRemove:
+        if to_be_removed:
             await self._remove(container, volumes=True)
         elif is_to_restart(container):
             container.seen.RestartCount += 1
@@ -332,9 +333,13 @@ class Lifecycle:
             container.state.Paused, container.state.Status = False, "running"
 
     async def restart(self, container: Container, timeout: int | None, number: int | None) -> None:
-        """Stops it and starts it again."""
-        await self.stop(container, timeout, number)
-        await self.start(container)
+        """Stops it and starts it again, one too that is removed when it ends otherwise."""
+        container.is_restarted = True
+        try:
+            await self.stop(container, timeout, number)
+            await self.start(container)
+        finally:
+            container.is_restarted = False
 
     async def remove(self, container: Container, *, force: bool, volumes: bool) -> None:
         """Removes it and all that was its own; returns when nothing of it is left on the host."""

@@ -32,12 +32,14 @@ _OF_MACHINE = {
         "capget": 125, "capset": 126, "prctl": 157, "seccomp": 317, "keyctl": 250, "bpf": 321,
         "execveat": 322, "mknodat": 259, "personality": 135, "sethostname": 170, "setdomainname": 171,
         "ioprio_set": 251, "sched_setattr": 314, "set_mempolicy": 238, "memfd_create": 319, "getcwd": 79,
+        "rt_sigaction": 13,
     },
     "aarch64": {
         "mount": 40, "umount2": 39, "pivot_root": 41, "unshare": 97, "setns": 268,
         "capget": 90, "capset": 91, "prctl": 167, "seccomp": 277, "keyctl": 219, "bpf": 280,
         "execveat": 281, "mknodat": 33, "personality": 92, "sethostname": 161, "setdomainname": 162,
         "ioprio_set": 30, "sched_setattr": 274, "set_mempolicy": 237, "memfd_create": 279, "getcwd": 17,
+        "rt_sigaction": 134,
     },
 }  # fmt: skip
 

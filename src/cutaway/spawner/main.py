@@ -18,6 +18,7 @@ from cutaway.kernel.memfd import sealed_copy
 from cutaway.kernel.mounts import MS_PRIVATE, attach_at, enter_root, new_mount, set_attributes
 from cutaway.kernel.namespaces import CLONE_NEWNS, unshare
 from cutaway.kernel.prctl import set_dumpable
+from cutaway.kernel.signals import stop_ignoring_reserved
 from cutaway.spawner.fork import start
 from cutaway.spawner.logs import DRIVERS
 from cutaway.spawner.messages import receive, send
@@ -301,6 +302,7 @@ def command(listener: int, version: str, package: str) -> tuple[str, list[str], 
 def main(listener: int, version: str) -> None:
     """The whole process; `listener` is the descriptor of a listening seqpacket socket, `version` the engine's."""
     set_dumpable(False)
+    stop_ignoring_reserved()
     os.umask(0o022)
     host = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     os.set_inheritable(listener, False)
