@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
+from cutaway.engine import streams
 from cutaway.engine.errors import Conflict, InvalidArgument
 from cutaway.engine.interface import LogLine
 from cutaway.engine.options.values import size as size_in_bytes
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 
     from cutaway.engine.containers import Container
     from cutaway.engine.model import LogConfig
+
+    Reader = Callable[[int, int, int], Iterator[tuple["Chunk", int]]]
+    """Of a file, from one position to another: its chunks, each with the position after it."""
 
 DEFAULTS = {"local": (20 << 20, 5), "json-file": (1 << 62, 1)}
 """Driver → the size in bytes at which a file is rotated and how many there are, unless `--log-opt` says otherwise."""
@@ -50,6 +54,10 @@ class Wanted(NamedTuple):
         in_time = self.since <= line.time and not (self.until and line.time > self.until)
         return line.stream in self.streams and in_time
 
+    def reaches_the_end(self) -> bool:
+        """Whether the last lines of all are among them."""
+        return not self.until and self.streams == {"stdout", "stderr"}
+
 
 async def lines(
     container: Container, directory: str, wanted: Wanted, tail: int | None, *, follow: bool
@@ -58,6 +66,8 @@ async def lines(
     container ends or `wanted.until` has passed."""
     log = _LogFiles(container, directory)
     try:
+        if tail is not None and wanted.reaches_the_end():
+            await log.skip_to_last(tail)
         there = _unread(log, wanted)
         async for line in there if tail is None else _last(there, tail):
             yield line
@@ -130,7 +140,7 @@ class _LogFiles:
             raise Conflict(f"the output of {container.name} went straight to its caller; nothing was logged")
         _, max_files = _bounds(config)
         self._paths = [f"{directory}/{name}" for name in DRIVERS[config.Type].names(max_files)]
-        self._read: Callable[[int, int, int], Iterator[tuple[Chunk, int]]] = _READERS[config.Type]
+        self._read: Reader = _READERS[config.Type]
         self._partial: dict[int, Chunk] = {}
         self._files: list[int] = []
         self._position = 0
@@ -147,6 +157,17 @@ class _LogFiles:
         for chunk in self._partial.values():
             yield _line(chunk, chunk.content)
         self._partial.clear()
+
+    async def skip_to_last(self, number: int) -> None:
+        """Begins so late that the last `number` lines are left, and few before them."""
+        self._open_newer()
+        for index in reversed(range(len(self._files))):
+            found, begins = await _late_begin(self._read, self._files[index], number)
+            if found > number:
+                streams.close_all(self._files[:index])
+                self._files, self._position = self._files[index:], begins
+                return
+            number -= found
 
     def close(self) -> None:
         """Closes what is open."""
@@ -190,6 +211,19 @@ class _LogFiles:
             yield _line(begun, rest)
         elif rest:
             self._partial[chunk.stream] = begun
+
+
+async def _late_begin(read: Reader, file: int, number: int) -> tuple[int, int]:
+    """How many line ends a file has, and the last position of a chunk that more than `number` of them come after."""
+    begins, found = deque([(0, 0)]), 0
+    for turn, (chunk, end) in enumerate(read(file, 0, os.fstat(file).st_size), 1):
+        found += chunk.content.count(b"\n")
+        begins.append((found, end))
+        while len(begins) > 1 and found - begins[1][0] > number:
+            begins.popleft()
+        if turn % _ROUND == 0:
+            await asyncio.sleep(0)
+    return found, begins[0][1]
 
 
 def _line(chunk: Chunk, content: bytes) -> LogLine:
