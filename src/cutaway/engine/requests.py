@@ -21,6 +21,7 @@ import msgspec
 from msgspec import Meta, Struct, field
 
 from cutaway.client import wire
+from cutaway.engine.beside import beside
 from cutaway.engine.cidfile import create
 from cutaway.engine.connection import Disconnected
 from cutaway.engine.errors import EngineError, InvalidArgument, NotFound
@@ -163,7 +164,7 @@ class Creation(Struct, forbid_unknown_fields=True):
             raise InvalidArgument("an image is needed, or a directory as rootfs, and not both")
         arguments = options, self.image, self.command, self.surroundings.caller(session)
         if reads_files(options):
-            return await asyncio.to_thread(create_request, *arguments)
+            return await beside(lambda _: create_request(*arguments))
         return create_request(*arguments)
 
 
@@ -362,7 +363,7 @@ class Exec(OfContainer):
         return ExecConfig(
             User=options.get("user", ""),
             Privileged=options.get("privileged", False),
-            Env=await asyncio.to_thread(environment, *arguments) if from_files else environment(*arguments),
+            Env=await beside(lambda _: environment(*arguments)) if from_files else environment(*arguments),
             WorkingDir=options.get("workdir", ""),
             Cmd=self.command,
         )

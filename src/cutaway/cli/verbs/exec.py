@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 from cutaway.cli import foreground
 from cutaway.cli.verb import UNLIMITED, verb
 from cutaway.cli.verbs.life import DETACH_KEYS
+from cutaway.engine.beside import beside
 from cutaway.engine.errors import NotStarted
 from cutaway.engine.interface import Stdio
 from cutaway.engine.model import ExecConfig
@@ -58,7 +58,7 @@ async def exec(session: Session, parsed: Parsed) -> int:
 
 async def _config(session: Session, parsed: Parsed) -> ExecConfig:
     options, command = parsed.options, parsed.arguments[1:]
-    files, variables = options.get("env-file", []), options.get("env", [])
+    wanted = options.get("env-file", []), options.get("env", []), session.caller
     attached = not options.get("detach", False)
     return ExecConfig(
         User=options.get("user", ""),
@@ -68,7 +68,7 @@ async def _config(session: Session, parsed: Parsed) -> ExecConfig:
         AttachStdin=attached and options.get("interactive", False),
         AttachStdout=attached,
         AttachStderr=attached,
-        Env=await asyncio.to_thread(environment, files, variables, session.caller),
+        Env=await beside(lambda _: environment(*wanted)) if wanted[0] else environment(*wanted),
         WorkingDir=options.get("workdir", ""),
         Cmd=command,
     )

@@ -9,6 +9,7 @@ from cutaway.cli import foreground
 from cutaway.cli.parser import WrongNumber
 from cutaway.cli.verb import verb
 from cutaway.engine import cidfile
+from cutaway.engine.beside import beside
 from cutaway.engine.errors import NotFound
 from cutaway.engine.options import CREATE, RUN, create_request, reads_files
 
@@ -67,7 +68,7 @@ async def _request(session: Session, parsed: Parsed) -> CreateRequest:
     else:
         raise WrongNumber("an image is needed, or a directory (--rootfs)")
     if reads_files(options):
-        return await asyncio.to_thread(create_request, options, image, command, session.caller)
+        return await beside(lambda _: create_request(options, image, command, session.caller))
     return create_request(options, image, command, session.caller)
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
-import os.path
+import os
+import select
+from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cutaway.engine.errors import InvalidArgument
@@ -21,10 +24,12 @@ from cutaway.engine.model import (
 from cutaway.engine.options import mounts, ports, values
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 ATTACHABLE = ("stdin", "stdout", "stderr")
 _PERMISSIONS = frozenset("rwm")
+_PIECE = 1 << 16  # bytes: what a pipe holds
+_MOST_PIECES = 256  # 16 MiB: more than any command line can hold
 
 
 class Caller(NamedTuple):
@@ -44,12 +49,33 @@ class Caller(NamedTuple):
         return os.path.normpath(os.path.join(self.cwd, path))
 
     def read(self, path: str) -> str:
-        """The text of a file; raises `InvalidArgument` where it cannot be read."""
+        """The text of a file; raises `InvalidArgument` where it cannot be read. It may be a pipe that somebody is still
+        to write to, which is waited for as long as the caller lives."""
         try:
-            with open(self.path(path), encoding="utf-8-sig", errors="surrogateescape") as file:
-                return file.read()
+            with open(self.path(path), "rb", buffering=0, opener=_open_at_once) as file:
+                content = b"".join(islice(self._pieces(file.fileno()), _MOST_PIECES))
         except OSError as problem:
             raise InvalidArgument(f"open {path}: {(problem.strerror or '').lower()}") from None
+        return content.decode("utf-8-sig", "surrogateescape")
+
+    def _pieces(self, file: int) -> Iterator[bytes]:
+        waiting = select.poll()
+        waiting.register(file, select.POLLIN)
+        caller = os.pidfd_open(self.pid or os.getpid())
+        waiting.register(caller, select.POLLIN)
+        try:
+            while file in (ready for ready, _ in waiting.poll()):
+                piece = os.read(file, _PIECE)
+                if not piece:
+                    return
+                yield piece
+            raise ProcessLookupError(errno.ESRCH, "who asked for it has gone")
+        finally:
+            os.close(caller)
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
 
 
 def reads_files(options: Mapping[str, Any]) -> bool:
