@@ -171,6 +171,13 @@ class TestStarting:
         done = cutaway("run", "--name", "other", "busybox", program, check=False)
         assert (done.returncode, names(cutaway)) == (code, ["box"])
 
+    @pytest.mark.parametrize("verb", ["run", "create"])
+    def test_what_is_no_command(self, cutaway: Engine, verb: str) -> None:
+        nothing, bytes_alone = (cutaway(verb, "busybox", *words, check=False) for words in ([""], ["echo", "\udcff"]))
+        assert nothing.stderr == 'cutaway: exec: "": executable file not found in $PATH\n'
+        assert bytes_alone.stderr == "cutaway: b'\\xff' is not text: it is not encoded in UTF-8\n"
+        assert names(cutaway) == []
+
     def test_a_name_is_taken_once(self, cutaway: Engine) -> None:
         with running(cutaway, "--name", "box") as box:
             done = cutaway("run", "--name", "box", "busybox", "true", check=False)

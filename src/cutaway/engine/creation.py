@@ -7,7 +7,7 @@ import socket
 from typing import TYPE_CHECKING, Any
 
 from cutaway.engine.containers import Container, Record, new_id, now
-from cutaway.engine.errors import InvalidArgument
+from cutaway.engine.errors import CommandNotFound, InvalidArgument
 from cutaway.engine.model import Container as Seen
 from cutaway.engine.model import EndpointSettings, GraphDriver
 from cutaway.engine.names import new_name
@@ -32,7 +32,7 @@ def new_container(
 ) -> Container:
     """The container that a request describes, not yet kept anywhere. `image` is None where it has a `Rootfs` instead.
 
-    Raises `Conflict` where its name is taken, `InvalidArgument`.
+    Raises `Conflict` where its name is taken, `InvalidArgument`, `CommandNotFound`.
     """
     validate(request)
     container_id = new_id()
@@ -42,6 +42,8 @@ def new_container(
     command = [*(config.Entrypoint or ()), *(config.Cmd or ())]
     if not command and not host.Init:
         raise InvalidArgument("No command specified: name one after the image, which has none of its own")
+    if command and not command[0]:
+        raise CommandNotFound('exec: "": executable file not found in $PATH')
     if config.StopSignal:  # now perhaps the image's
         signal_number(config.StopSignal)
     config.Hostname = config.Hostname or _hostname(host, container_id)

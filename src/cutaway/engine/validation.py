@@ -9,6 +9,8 @@ import os
 import re
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from cutaway.engine.errors import InvalidArgument
 from cutaway.engine.model import Mount
 from cutaway.engine.options import mounts, values
@@ -29,6 +31,7 @@ def validate(request: CreateRequest) -> None:
     """Raises `InvalidArgument` where a container cannot be as asked for."""
     config, host_config, networking, name = request
     try:
+        _check_text(request)
         _check_config(config, name)
         _check_modes(host_config)
         _check_mounts(config, host_config)
@@ -46,6 +49,14 @@ def check_name(name: str) -> None:
     """Raises `InvalidArgument` for what cannot be a container's name."""
     if not _NAME.fullmatch(name):
         raise InvalidArgument(f"Invalid container name ({name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed")
+
+
+def _check_text(request: CreateRequest) -> None:
+    """A container is kept, and shown, as JSON."""
+    try:
+        msgspec.json.encode(request)
+    except UnicodeEncodeError as problem:
+        raise ValueError(f"{os.fsencode(problem.object)!r} is not text: it is not encoded in UTF-8") from None
 
 
 def _check_config(config: Config, name: str) -> None:
