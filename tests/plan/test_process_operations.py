@@ -24,6 +24,7 @@ from cutaway.kernel.namespaces import (
     unshare,
 )
 from cutaway.kernel.syscalls import KernelError, call
+from cutaway.kernel.signals import stop_ignoring_reserved
 from cutaway.plan.operation import Context, Operation, dump, load
 from cutaway.plan.process import (
     BecomeInit,
@@ -427,6 +428,7 @@ def test_exec_finds_the_program_and_gives_it_its_environment(directory: Path) ->
 
 def test_exec_leaves_signals_as_programs_expect_them() -> None:
     def meddle(_: Context) -> None:
+        stop_ignoring_reserved()  # as the spawner does when it starts: pytest's parent may have left them ignored
         signal.signal(signal.SIGPIPE, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1, signal.SIGCHLD})
