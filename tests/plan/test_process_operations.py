@@ -23,8 +23,8 @@ from cutaway.kernel.namespaces import (
     clone,
     unshare,
 )
-from cutaway.kernel.syscalls import KernelError, call
 from cutaway.kernel.signals import stop_ignoring_reserved
+from cutaway.kernel.syscalls import KernelError, call
 from cutaway.plan.operation import Context, Operation, dump, load
 from cutaway.plan.process import (
     BecomeInit,
