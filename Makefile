@@ -14,8 +14,10 @@ VM_PACKAGES := qemu-system-x86 cpio kmod
 
 export PATH := $(PATH):/usr/sbin:/sbin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
-# The command finds its Python through sh wherever it is put; here one knows where that is, and saves a millisecond.
-start-directly = sed -i "1s|.*|\#!$(abspath $(1))/python -IS|" $(1)/cutaway
+# The command finds its Python through sh wherever it is put, and that finds its virtual environment. Here one knows
+# both, and saves two milliseconds.
+start-directly = sed -i -e "1s|.*|\#!$$(readlink -f $(1)/python) -IS|" \
+	-e 's|^PYTHON = .*|PYTHON = "$(abspath $(1))/python"|' $(1)/cutaway
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-vm lint format bench install uninstall clean
