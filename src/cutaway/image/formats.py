@@ -15,6 +15,7 @@ import msgspec
 
 from cutaway.image import config, references, sources
 from cutaway.image.errors import BrokenArchive, InvalidReference
+from cutaway.image.manifest import Descriptor, Manifest, Platform
 from cutaway.image.sources import Source
 
 _DOCKER, _OCI, _INDEX = "manifest.json", "oci-layout", "index.json"
@@ -44,27 +45,6 @@ class _DockerManifest(msgspec.Struct, rename="pascal"):
     config: str
     layers: list[str]
     repo_tags: list[str] | None = None
-
-
-class _Platform(msgspec.Struct):
-    os: str = ""
-    architecture: str = ""
-    variant: str = ""
-
-
-class _Descriptor(msgspec.Struct, rename="camel"):
-    digest: str
-    size: int = -1
-    platform: _Platform | None = None
-    annotations: dict[str, str] | None = None
-
-
-class _Manifest(msgspec.Struct):
-    """An image manifest, or an index of several."""
-
-    config: _Descriptor | None = None
-    layers: list[_Descriptor] | None = None
-    manifests: list[_Descriptor] | None = None
 
 
 def described(source: Source) -> list[Described]:
@@ -107,7 +87,7 @@ def _tag(tag: str) -> str:
 
 def _oci(source: Source) -> Iterator[Described]:
     content = sources.read(source, _INDEX, config.LARGEST)
-    for descriptor in _decoded(content, _Manifest, _INDEX).manifests or []:
+    for descriptor in _decoded(content, Manifest, _INDEX).manifests or []:
         manifest = _manifest(source, descriptor)
         if manifest.config is None:
             raise BrokenArchive(f"manifest {descriptor.digest} names no image configuration")
@@ -116,17 +96,17 @@ def _oci(source: Source) -> Iterator[Described]:
         yield Described(document, _layers(document, files), _annotated_tags(descriptor))
 
 
-def _manifest(source: Source, descriptor: _Descriptor) -> _Manifest:
+def _manifest(source: Source, descriptor: Descriptor) -> Manifest:
     """The image manifest that a descriptor leads to: of an index, the one for this machine."""
     for _ in range(_DEEPEST):
-        manifest = _decoded(_blob(source, descriptor), _Manifest, descriptor.digest)
+        manifest = _decoded(_blob(source, descriptor), Manifest, descriptor.digest)
         if manifest.manifests is None:
             return manifest
         descriptor = _for_this_machine(manifest.manifests)
     raise BrokenArchive(f"more than {_DEEPEST} indexes within each other")
 
 
-def _for_this_machine(manifests: list[_Descriptor]) -> _Descriptor:
+def _for_this_machine(manifests: list[Descriptor]) -> Descriptor:
     here = f"linux/{config.ARCHITECTURE}"
     offered = {_platform_name(descriptor): descriptor for descriptor in reversed(manifests)}
     if here not in offered:
@@ -134,12 +114,12 @@ def _for_this_machine(manifests: list[_Descriptor]) -> _Descriptor:
     return offered[here]
 
 
-def _platform_name(descriptor: _Descriptor) -> str:
-    platform = descriptor.platform or _Platform("linux", config.ARCHITECTURE)
+def _platform_name(descriptor: Descriptor) -> str:
+    platform = descriptor.platform or Platform(config.ARCHITECTURE, "linux")
     return f"{platform.os}/{platform.architecture}"
 
 
-def _annotated_tags(descriptor: _Descriptor) -> list[str]:
+def _annotated_tags(descriptor: Descriptor) -> list[str]:
     """The name an annotation gives; a bare tag such as `latest`, which some write there, names no image."""
     for annotation in _NAME_ANNOTATIONS:
         name = (descriptor.annotations or {}).get(annotation, "")
@@ -148,7 +128,7 @@ def _annotated_tags(descriptor: _Descriptor) -> list[str]:
     return []
 
 
-def _blob(source: Source, descriptor: _Descriptor) -> bytes:
+def _blob(source: Source, descriptor: Descriptor) -> bytes:
     content = sources.read(source, _file(descriptor.digest), config.LARGEST)
     if config.digest(content) != descriptor.digest:
         raise BrokenArchive(f"blob {descriptor.digest} does not have that digest, but {config.digest(content)}")

@@ -1,0 +1,70 @@
+"""Image manifests and indexes: which blobs an image is made of, and which images there are for which platforms.
+
+OCI image-spec, `manifest.md`, `image-index.md` and `descriptor.md`; Docker's "schema 2" has the same members and other
+media types. A manifest's digest is what registries name an image by, so the bytes of one that came from elsewhere are
+kept as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from cutaway.image import config
+
+OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+OCI_INDEX = "application/vnd.oci.image.index.v1+json"
+OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
+DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
+DOCKER_INDEX = "application/vnd.docker.distribution.manifest.list.v2+json"
+
+
+class Platform(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What an image runs on, in Go's words."""
+
+    architecture: str = ""
+    os: str = ""
+    variant: str = ""
+
+
+class Descriptor(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+    """A blob as others refer to it; `size` in bytes, -1 where whoever refers to it does not say."""
+
+    digest: str
+    media_type: str = ""
+    size: int = -1
+    platform: Platform | None = None
+    annotations: dict[str, str] | None = None
+
+
+class Manifest(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True, kw_only=True):
+    """An image's manifest, which has `config` and `layers`, or an index, which has `manifests`."""
+
+    schema_version: int = 0
+    media_type: str = ""
+    config: Descriptor | None = None
+    layers: list[Descriptor] | None = None
+    manifests: list[Descriptor] | None = None
+
+
+def described(content: bytes, media_type: str) -> Descriptor:
+    """The descriptor of `content`."""
+    return Descriptor(config.digest(content), media_type, len(content))
+
+
+def of_image(document: bytes, layers: Sequence[Descriptor]) -> bytes:
+    """The manifest, of the OCI's kind, of the image with this configuration and these layers, the lowest first."""
+    return msgspec.json.encode(
+        Manifest(
+            schema_version=2,
+            media_type=OCI_MANIFEST,
+            config=described(document, OCI_CONFIG),
+            layers=list(layers),
+        )
+    )
+
+
+def index(manifests: Sequence[Descriptor]) -> bytes:
+    """The index that lists these manifests."""
+    return msgspec.json.encode(Manifest(schema_version=2, media_type=OCI_INDEX, manifests=list(manifests)))
