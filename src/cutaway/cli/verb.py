@@ -30,6 +30,8 @@ class Verb(NamedTuple):
     interspersed: bool = True
     failure_code: int = 1
     """The exit code where the engine refuses; 125 for those whose other codes are a container's."""
+    here: Callable[[Parsed], int] | None = None
+    """Does a verb that runs in the caller's own process (`cli/local.py`) in the place of `do`."""
 
     @property
     def name(self) -> str:
@@ -64,3 +66,26 @@ def verb(
         return Verb(paths, usage, summary, do, options, arguments, completes, interspersed, failure_code)
 
     return make
+
+
+def local_verb(
+    *paths: str,
+    usage: str,
+    summary: str,
+    options: Sequence[Option] = (),
+    arguments: tuple[int, int] = (0, UNLIMITED),
+    completes: str = "",
+    interspersed: bool = True,
+) -> Callable[[Callable[[Parsed], int]], Verb]:
+    """Makes a verb that runs in the caller's own process, without an engine, of the function that does it. Its name
+    stands in `client.command.LOCAL` too."""
+
+    def make(here: Callable[[Parsed], int]) -> Verb:
+        return Verb(paths, usage, summary, _refuse, options, arguments, completes, interspersed, here=here)
+
+    return make
+
+
+async def _refuse(session: Session, _: Parsed) -> int:
+    await session.complain(f"cutaway: {session.command.arguments[0]} does not run in the engine's process")
+    return 1

@@ -22,6 +22,8 @@ else:
 
 ENGINE_FAILED, NOT_RUNNING = 125, 1
 _RUN, _STOP = ["engine", "run"], ["engine", "stop"]
+LOCAL = frozenset({"learn"})
+"""Verbs that run in the caller's own process: they need its terminal and no engine."""
 _OF_A_RUNNING_ENGINE = (_STOP, ["engine", "status"], ["engine", "logs"])
 """What does not start an engine to ask it."""
 _NOT_PROXIED = frozenset(
@@ -44,6 +46,8 @@ def main() -> int:
     directory, verb = dial.runtime_dir(posix.environ), sys.argv[1:3]
     if verb == _RUN:
         dial.execute_engine(posix.environ)
+    if LOCAL.intersection(verb[:1]):
+        dial.execute_local(posix.environ, sys.argv[1:])
     try:
         connection = dial.try_connect(directory) if verb in _OF_A_RUNNING_ENGINE else dial.connect()
         if connection is None:

@@ -12,7 +12,7 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from typing import NoReturn
 
 READY = b"ready\n"
@@ -136,6 +136,11 @@ def execute_engine(environment: Mapping[bytes, bytes], *arguments: str) -> NoRet
     """Replaces this process by the engine's program."""
     program = [sys.executable, "-P", "-s", "-m", "cutaway.cli.serve", *arguments]
     posix.execve(sys.executable, program, _engine_environment(environment))
+
+
+def execute_local(environment: Mapping[bytes, bytes], words: Sequence[str]) -> NoReturn:
+    """Replaces this process by the program that carries out verbs without an engine."""
+    posix.execve(sys.executable, [sys.executable, "-I", "-m", "cutaway.cli.local", *words], environment)
 
 
 def _make_directory(path: str) -> None:
