@@ -51,13 +51,13 @@ def _mount_overlay(
 
 
 def forget_volatile(work_dir: str) -> None:
-    """Has the kernel mount an overlay again that was mounted `volatile`, now that it is unmounted: it refuses, as after
-    a crash of the machine, though not of a program, what was written may not be on the disk."""
-    try:
-        os.unlink(f"{work_dir}/work/incompat/volatile/dirty")
-        os.rmdir(f"{work_dir}/work/incompat/volatile")
-    except FileNotFoundError:
-        pass
+    """Has the kernel mount an overlay again that was mounted `volatile` before. By itself it refuses: after a crash of
+    the machine, though not of a program, what was written may not be on the disk."""
+    for remove, name in ((os.unlink, "volatile/dirty"), (os.rmdir, "volatile")):
+        try:
+            remove(f"{work_dir}/work/incompat/{name}")
+        except FileNotFoundError:
+            pass
 
 
 def is_whiteout(entry: os.stat_result) -> bool:

@@ -37,12 +37,11 @@ class MountOverlay(Operation):
     manual = "mount(8)"
 
     def apply(self, context: Context) -> None:  # noqa: ARG002
+        forget_volatile(self.work_dir)
         mount_overlay(self.target, self.lower_dirs, self.upper_dir, self.work_dir, self.options)
 
     def undo(self, context: Context) -> None:  # noqa: ARG002
         _unmount_all(self.target)
-        if "volatile" in self.options:
-            forget_volatile(self.work_dir)
 
     def shell(self) -> str:
         lowers = ":".join(self.lower_dirs)
