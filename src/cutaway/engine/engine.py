@@ -43,7 +43,7 @@ from cutaway.plan.operation import Context
 from cutaway.plan.plan import apply
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Iterable
+    from collections.abc import AsyncIterator, Awaitable, Iterable, Sequence
 
     from cutaway.engine import model
     from cutaway.engine.interface import Exit, LogLine, Stdio, Streams, Usage
@@ -249,6 +249,9 @@ class LocalEngine:
 
     async def image_load(self, descriptor: int) -> list[str]:
         return await self._catalogue.load(descriptor)
+
+    async def image_save(self, names: Sequence[str], descriptor: int) -> None:
+        await self._catalogue.save(names, descriptor)
 
     async def image_tag(self, name: str, reference: str) -> None:
         self._catalogue.tag(name, reference)

@@ -57,6 +57,11 @@ class Catalogue:
             loaded = await self._images.load(descriptor)
         return [name for image in loaded for name in image.tags or [image.id]]
 
+    async def save(self, names: Sequence[str], descriptor: int) -> None:
+        """Raises `NotFound`, `InvalidArgument`."""
+        with explained():
+            await self._images.save(names, descriptor)
+
     def tag(self, name: str, reference: str) -> None:
         """Raises `NotFound`, `InvalidArgument`."""
         with explained():

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
 
     from cutaway.engine import model
 
@@ -196,6 +196,10 @@ class Engine(Protocol):
     async def image_load(self, descriptor: int) -> list[str]:
         """Loads a Docker archive or OCI layout, as a tar archive, from a descriptor. Returns names, or IDs of the
         images that have none."""
+
+    async def image_save(self, names: Sequence[str], descriptor: int) -> None:
+        """Writes an archive, an OCI layout and a Docker archive in one, of images to a descriptor. A repository's name
+        stands for all its tags."""
 
     async def image_tag(self, name: str, reference: str) -> None: ...
 

@@ -18,6 +18,7 @@ from cutaway.image import config, diff, host, instructions, offload, references
 from cutaway.image.errors import AmbiguousImage, ImageConflict, InvalidReference, NoSuchImage
 from cutaway.image.inspect import inspected
 from cutaway.image.intake import StagedLayer
+from cutaway.image.layout import Saved
 from cutaway.image.references import Reference, digest_in, short_id
 from cutaway.image.store import Image, Listed, Store
 
@@ -134,7 +135,9 @@ class Images:
     def _in_store(self, name: str) -> Image:
         image = self.resolve(name)
         if image.id == host.image().id:
-            raise ImageConflict("the image host is this machine's own root file system: it has one name and stays")
+            raise ImageConflict(
+                "the image host is this machine's own root file system: it has one name, and stays here"
+            )
         return image
 
     async def import_(
@@ -175,6 +178,39 @@ class Images:
         self._found.clear()
         self._settle_later()
         return loaded
+
+    async def save(self, names: Sequence[str], target: int) -> None:
+        """Writes an archive of images, as `layout` describes it, to the descriptor `target`.
+
+        A name without a tag stands for all the repository's tags, an ID for the image without a name. Raises what
+        `resolve` raises, and `ImageError`.
+        """
+        images = [self._saved(identifier, tags) for identifier, tags in self._named(names).items()]
+        job = {"do": "save", "target": target, "blobs": self._store.blobs, "images": images}
+        await offload.run(job, [target])
+
+    def _named(self, names: Sequence[str]) -> dict[str, list[str]]:
+        """The images that names mean, each with the tags meant."""
+        meant: dict[str, list[str]] = {}
+        for name in names:
+            tags = self._tags_meant(name)
+            for tag in tags:
+                meant.setdefault(self._in_store(tag).id, []).append(tag)
+            if not tags:
+                meant.setdefault(self._in_store(name).id, [])
+        return {identifier: sorted(set(tags)) for identifier, tags in meant.items()}
+
+    def _tags_meant(self, name: str) -> list[str]:
+        """The tags that a name stands for: itself, or all of its repository's; none where it is an ID."""
+        if digest_in(name):
+            return []
+        reference = references.parse(name)
+        if reference.tag or reference.digest:
+            return [str(reference)] if self._store.tagged(str(reference)) else []
+        return self._store.repository_tags(reference.name)
+
+    def _saved(self, identifier: str, tags: list[str]) -> Saved:
+        return Saved(self.by_id(identifier).document, tags, self._store.stored_layers(identifier))
 
     def _loaded(self, document: bytes, tags: list[str]) -> Loaded:
         identifier = config.image_id(document)

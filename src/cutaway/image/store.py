@@ -31,6 +31,7 @@ from cutaway.image import config
 from cutaway.image.config import ImageConfig, RunConfig
 from cutaway.image.errors import ImageError
 from cutaway.image.intake import StagedLayer
+from cutaway.image.layout import StoredLayer
 from cutaway.kernel.overlay import OPAQUE
 
 _FS_TOPDIR_FL = 0x00020000
@@ -200,6 +201,15 @@ class Store:
         parsed = config.parse(row[0])
         return Image(identifier, row[0], parsed, self._lower_dirs(parsed.diff_ids), row[1])
 
+    def stored_layers(self, identifier: str) -> list[StoredLayer]:
+        """The layers of an image as archives, the lowest first."""
+        rows = self._database.execute(
+            "SELECT diff_id, blob, blob_size, media_type FROM image_layers JOIN layers ON layer = diff_id"
+            " WHERE image = ? ORDER BY position",
+            (identifier,),
+        )
+        return [StoredLayer(*row) for row in rows]
+
     def _lower_dirs(self, diff_ids: list[str]) -> tuple[str, ...]:
         """Topmost first; ends at a layer whose root hides all below it, which overlayfs would not notice on a root."""
         lower_dirs = []
@@ -223,6 +233,14 @@ class Store:
     def tags(self, identifier: str) -> list[str]:
         """The normalised references of an image, sorted."""
         rows = self._database.execute("SELECT reference FROM tags WHERE image = ? ORDER BY reference", (identifier,))
+        return [row[0] for row in rows]
+
+    def repository_tags(self, repository: str) -> list[str]:
+        """The normalised references that are tags of a normalised repository, sorted."""
+        between = (f"{repository}:", f"{repository};")
+        rows = self._database.execute(
+            "SELECT reference FROM tags WHERE reference >= ? AND reference < ? ORDER BY reference", between
+        )
         return [row[0] for row in rows]
 
     def tagged_at(self, identifier: str) -> float:

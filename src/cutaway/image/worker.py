@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from cutaway.image import archive, diff, formats, intake, sources, trees
+from cutaway.image import archive, diff, formats, intake, layout, sources, trees
 from cutaway.image.errors import BrokenArchive, ImageError, by_name
 from cutaway.image.formats import Described, Layer
 from cutaway.image.intake import StagedLayer
@@ -177,7 +177,16 @@ def changes(upper: str, lowers: list[str]) -> None:
 
 def pack(root: int, path: str, name: str, target: int) -> None:
     """Writes the tar stream of `path` inside `root` to the descriptor `target`."""
-    for chunk in archive.packed(root, path, name):
+    _write(target, archive.packed(root, path, name))
+
+
+def save(target: int, blobs: str, images: list[dict[str, Any]]) -> None:
+    """Writes an archive of images to the descriptor `target`."""
+    _write(target, layout.archive(msgspec.convert(images, list[layout.Saved]), blobs))
+
+
+def _write(target: int, chunks: Iterable[bytes]) -> None:
+    for chunk in chunks:
         left = memoryview(chunk)
         while left:
             left = left[os.write(target, left) :]
@@ -203,6 +212,7 @@ def _reporter(layer: str, total: int) -> Callable[[int], None]:
 _JOBS: dict[str, Callable[..., Any]] = {
     "import": import_,
     "load": load,
+    "save": save,
     "remove": remove,
     "sync": sync,
     "changes": changes,

@@ -33,7 +33,7 @@ VERBS: tuple[Verb, ...] = (
     life.attach, exec.exec, logs.logs, ps.ps, cp.cp, update.update,
     watch.top, watch.stats, watch.port, watch.diff,
     inspect.inspect, inspect.container_inspect, inspect.image_inspect, inspect.network_inspect, inspect.volume_inspect,
-    images.images, images.import_, images.load, images.tag, images.rmi,
+    images.images, images.import_, images.load, images.save, images.tag, images.rmi,
     network.ls, network.create, network.rm, network.connect, network.disconnect, network.prune,
     volume.ls, volume.create, volume.rm, volume.prune,
     system.version, system.info,

@@ -1,4 +1,4 @@
-"""`images`, `import`, `load`, `tag`, `rmi`."""
+"""`images`, `import`, `load`, `save`, `tag`, `rmi`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 from cutaway.cli.listing import Column, Listing
+from cutaway.cli.output import archive_target
 from cutaway.cli.verb import UNLIMITED, verb
 from cutaway.cli.verbs.common import FILTER, FORMAT, NO_TRUNC, QUIET_IDS
 from cutaway.engine import filters, units
@@ -146,6 +147,20 @@ def _opened(session: Session, source: str) -> Iterator[int]:
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+@verb(
+    "save",
+    "image save",
+    usage="[OPTIONS] IMAGE [IMAGE...]",
+    summary="Write images to an archive that is Docker's and an OCI layout",
+    options=[Option("output", STRING, "File to write in the place of standard output", short="o", completes="file")],
+    arguments=(1, UNLIMITED),
+    completes="image",
+)
+async def save(session: Session, parsed: Parsed) -> None:
+    with archive_target(session, parsed.options.get("output", ""), "save") as descriptor:
+        await session.while_here(session.engine.image_save(parsed.arguments, descriptor))
 
 
 @verb(
