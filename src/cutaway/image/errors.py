@@ -6,6 +6,7 @@ ImageError
 ├── NoSuchImage         nothing in the store answers to the name
 ├── AmbiguousImage      the beginning of an ID that several images share
 ├── ImageConflict       something still uses what is to be removed
+├── RegistryError       a registry that does not answer, refuses, or sends what it should not
 └── BrokenArchive       an archive, layer or configuration that is not what it claims to be, or that does not fit
 """
 
@@ -47,6 +48,15 @@ class ImageConflict(ImageError):
 
 class BrokenArchive(ImageError):
     """What was given cannot be taken in; the store is as it was before."""
+
+
+class RegistryError(ImageError):
+    """`status` is the HTTP status it answered with, 0 where it did not come to that: 404 where there is no such image,
+    401 and 403 where the caller may not have it."""
+
+    def __init__(self, sentence: str, status: int = 0) -> None:
+        super().__init__(sentence)
+        self.status = status
 
 
 def by_name(kind: str, sentence: str) -> ImageError:
