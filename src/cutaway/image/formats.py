@@ -13,9 +13,9 @@ from typing import TypeVar
 
 import msgspec
 
-from cutaway.image import config, references, sources
+from cutaway.image import config, platforms, references, sources
 from cutaway.image.errors import BrokenArchive, InvalidReference
-from cutaway.image.manifest import Descriptor, Manifest, Platform
+from cutaway.image.manifest import Descriptor, Manifest
 from cutaway.image.sources import Source
 
 _DOCKER, _OCI, _INDEX = "manifest.json", "oci-layout", "index.json"
@@ -102,21 +102,8 @@ def _manifest(source: Source, descriptor: Descriptor) -> Manifest:
         manifest = _decoded(_blob(source, descriptor), Manifest, descriptor.digest)
         if manifest.manifests is None:
             return manifest
-        descriptor = _for_this_machine(manifest.manifests)
+        descriptor = platforms.choose(manifest.manifests, platforms.HERE)
     raise BrokenArchive(f"more than {_DEEPEST} indexes within each other")
-
-
-def _for_this_machine(manifests: list[Descriptor]) -> Descriptor:
-    here = f"linux/{config.ARCHITECTURE}"
-    offered = {_platform_name(descriptor): descriptor for descriptor in reversed(manifests)}
-    if here not in offered:
-        raise BrokenArchive(f"the archive holds no image for {here}, only for {', '.join(offered) or 'nothing'}")
-    return offered[here]
-
-
-def _platform_name(descriptor: Descriptor) -> str:
-    platform = descriptor.platform or Platform(config.ARCHITECTURE, "linux")
-    return f"{platform.os}/{platform.architecture}"
 
 
 def _annotated_tags(descriptor: Descriptor) -> list[str]:

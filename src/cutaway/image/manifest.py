@@ -12,12 +12,14 @@ from collections.abc import Sequence
 import msgspec
 
 from cutaway.image import config
+from cutaway.image.errors import BrokenArchive
 
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
 OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
 DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 DOCKER_INDEX = "application/vnd.docker.distribution.manifest.list.v2+json"
+MEDIA_TYPES = (OCI_INDEX, DOCKER_INDEX, OCI_MANIFEST, DOCKER_MANIFEST)
 
 
 class Platform(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -27,6 +29,9 @@ class Platform(msgspec.Struct, frozen=True, omit_defaults=True):
     os: str = ""
     variant: str = ""
 
+    def __str__(self) -> str:
+        return "/".join(filter(None, (self.os, self.architecture, self.variant)))
+
 
 class Descriptor(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     """A blob as others refer to it; `size` in bytes, -1 where whoever refers to it does not say."""
@@ -34,6 +39,7 @@ class Descriptor(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True
     digest: str
     media_type: str = ""
     size: int = -1
+    urls: list[str] | None = None
     platform: Platform | None = None
     annotations: dict[str, str] | None = None
 
@@ -46,6 +52,30 @@ class Manifest(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True, 
     config: Descriptor | None = None
     layers: list[Descriptor] | None = None
     manifests: list[Descriptor] | None = None
+
+
+class Document(msgspec.Struct, frozen=True):
+    """A manifest or index as it came, byte for byte; `media_type` is what it came as."""
+
+    content: bytes
+    media_type: str
+    digest: str
+
+    def parsed(self) -> Manifest:
+        """What it says. Raises `BrokenArchive`, also where it could be read as both (CVE-2021-41190)."""
+        try:
+            found = msgspec.json.decode(self.content, type=Manifest)
+        except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+            raise BrokenArchive(f"manifest {self.digest} cannot be read: {error}") from None
+        if found.schema_version == 1:
+            raise BrokenArchive(
+                f"manifest {self.digest} is of Docker's schema 1, which is out of use and does not say what its layers "
+                "unpack to; have it pushed anew by a Docker later than 1.9"
+            )
+        is_image = found.config is not None and found.layers is not None
+        if is_image == (found.manifests is not None):
+            raise BrokenArchive(f"manifest {self.digest} is neither an image's nor an index")
+        return found
 
 
 def described(content: bytes, media_type: str) -> Descriptor:

@@ -7,17 +7,17 @@ from collections.abc import Iterator
 
 import msgspec
 
-from cutaway.image import config, manifests
+from cutaway.image import config, manifest
 from cutaway.image.compression import PIECE
 from cutaway.image.errors import RegistryError
-from cutaway.image.manifests import Document
+from cutaway.image.manifest import Document
 from cutaway.image.references import Reference, is_digest
 from cutaway.image.registry.access import Access
 from cutaway.image.registry.session import TRIES, Session, reason
 from cutaway.image.registry.settings import endpoints
 from cutaway.image.registry.transport import HTTPError, Response, use_proxies
 
-_ACCEPTED = ", ".join(manifests.MEDIA_TYPES)
+_ACCEPTED = ", ".join(manifest.MEDIA_TYPES)
 _TAGS_LARGEST = 4 << 20
 _PAGES_MOST = 1000
 _NEXT = re.compile(r'<([^>]*)>\s*;\s*rel="?next"?')
