@@ -215,25 +215,12 @@ def _own(descriptor: int) -> Iterator[int]:
 def _write(descriptor: int, chunks: Iterable[bytes], abandoned: int) -> None:
     unwanted = select.poll()
     unwanted.register(abandoned, select.POLLIN)
-    for piece in _gathered(chunks):
+    for piece in archive.gathered(chunks):
         left = memoryview(piece)
         while left:
             if unwanted.poll(0):
                 return
             left = left[os.write(descriptor, left) :]
-
-
-def _gathered(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """The same bytes in larger pieces: most files are small, and every write costs a system call."""
-    held: list[bytes] = []
-    size = 0
-    for chunk in chunks:
-        held.append(chunk)
-        size += len(chunk)
-        if size >= _PIECE:
-            yield b"".join(held)
-            held, size = [], 0
-    yield b"".join(held)
 
 
 def _read(descriptor: int, abandoned: int) -> Iterator[bytes]:

@@ -14,6 +14,7 @@ import msgspec
 
 from cutaway.image.compression import PIECE, inflated, peek, recognised
 from cutaway.image.errors import ImageError
+from cutaway.image.sparse import segments
 from cutaway.image.tarstream import (
     BLOCK_DEVICE,
     CHARACTER,
@@ -27,8 +28,8 @@ from cutaway.image.tarstream import (
     Stream,
     shown,
 )
-from cutaway.image.tarwriter import END, header, padding
-from cutaway.image.unpack import Unpacker
+from cutaway.image.tarwriter import END, header, padding, stored_size
+from cutaway.image.unpack import OVERLAY, Unpacker
 from cutaway.kernel.openat2 import open_in_root
 
 _KINDS = {
@@ -39,9 +40,13 @@ _KINDS = {
     stat.S_IFBLK: BLOCK_DEVICE,
     stat.S_IFIFO: FIFO,
 }  # sockets have no place in an archive
+Links = dict[tuple[int, int], bytes]
+"""Device and inode of each file packed so far, and the name that it has in the archive."""
+
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY
 _CONTENTS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
-_XATTRS = ("security.capability", "system.posix_acl_", "user.")
+_XATTRS = ("security.capability", "system.posix_acl_", "trusted.", "user.")
+_PIPE = 1 << 16  # bytes that a pipe holds
 
 
 class PathStatus(msgspec.Struct, frozen=True):
@@ -67,12 +72,13 @@ def status(root: int, path: str) -> PathStatus:
 
 
 def packed(root: int, path: str, name: str) -> Generator[bytes]:
-    """The tar stream of `path` inside `root`, in which it is called `name`: a file, or a directory with all it holds.
+    """The tar stream of `path` inside `root`, in which it is called `name`: a file, or a directory with all it holds;
+    without a name, only what the directory holds.
 
     Raises `OSError` where nothing is there. A link is packed as the link it is; sockets are left out.
     """
     status(root, path)
-    links: dict[tuple[int, int], bytes] = {}
+    links: Links = {}
     above, last = os.path.split(_normalised(path))
     waiting = [(os.fsencode(above), os.fsencode(last or "."), os.fsencode(name))]
     while waiting:
@@ -82,9 +88,10 @@ def packed(root: int, path: str, name: str) -> Generator[bytes]:
         except FileNotFoundError:
             continue  # it was there when it was listed
         try:
-            yield from _member(parent, last_name, shown_name, links)
+            if shown_name:
+                yield from member(parent, last_name, shown_name, links)
             below = directory + b"/" + last_name
-            waiting += [(below, child, shown_name + b"/" + child) for child in _children(parent, last_name)]
+            waiting += [(below, child, os.path.join(shown_name, child)) for child in children(parent, last_name)]
         finally:
             os.close(parent)
     yield END
@@ -112,7 +119,27 @@ def _normalised(path: str) -> str:
     return os.path.normpath("/" + path.lstrip("/"))
 
 
-def _member(parent: int, last: bytes, name: bytes, links: dict[tuple[int, int], bytes]) -> Iterator[bytes]:
+def gathered(chunks: Iterable[bytes], size: int = _PIPE) -> Iterator[bytes]:
+    """The same bytes in pieces of at least `size`: most files are small, and passing each on by itself costs."""
+    held: list[bytes] = []
+    waiting = 0
+    for chunk in chunks:
+        held.append(chunk)
+        waiting += len(chunk)
+        if waiting >= size:
+            yield b"".join(held)
+            held, waiting = [], 0
+    if held:
+        yield b"".join(held)
+
+
+def member(parent: int, last: bytes, name: bytes, links: Links, *, layer: bool = False) -> Iterator[bytes]:
+    """The part of a tar stream that is about `last` in the directory `parent`, which is called `name` there; nothing
+    where it is gone, or a socket.
+
+    `links` keeps the first name of each file. `layer`: it is read from an upper directory of overlayfs, whose own
+    attributes are left out, for a layer; there long holes of files stay holes (PAX form 1.0, as GNU tar writes it).
+    """
     try:
         found = os.lstat(last, dir_fd=parent)
     except FileNotFoundError:
@@ -126,10 +153,11 @@ def _member(parent: int, last: bytes, name: bytes, links: dict[tuple[int, int], 
         entry.kind, entry.linkname, entry.size = LINK, first, 0
     else:
         entry.linkname = os.readlink(last, dir_fd=parent) if kind == SYMLINK else b""
-        entry.xattrs = _xattrs(b"/proc/self/fd/%d/%s" % (parent, last))
-    yield header(entry)
+        entry.xattrs = _xattrs(b"/proc/self/fd/%d/%s" % (parent, last), layer=layer)
     if entry.kind == REGULAR:
-        yield from _contents(parent, last, entry)
+        yield from _regular(parent, last, entry, sparse=layer and 512 * found.st_blocks < found.st_size)
+    else:
+        yield header(entry)
 
 
 def _entry(found: os.stat_result, kind: bytes, name: bytes) -> Entry:
@@ -141,29 +169,46 @@ def _entry(found: os.stat_result, kind: bytes, name: bytes) -> Entry:
     return entry
 
 
-def _xattrs(path: bytes) -> dict[bytes, bytes]:
+def _xattrs(path: bytes, *, layer: bool) -> dict[bytes, bytes]:
     names = [name for name in os.listxattr(path, follow_symlinks=False) if name.startswith(_XATTRS)]
-    return {os.fsencode(name): os.getxattr(path, name, follow_symlinks=False) for name in names}
+    found = {os.fsencode(name): os.getxattr(path, name, follow_symlinks=False) for name in names}
+    return dict(filter(None, map(_unescaped, found.items()))) if layer else found
 
 
-def _contents(parent: int, last: bytes, entry: Entry) -> Iterator[bytes]:
+def _unescaped(xattr: tuple[bytes, bytes]) -> tuple[bytes, bytes] | None:
+    """An attribute as a container sees it: overlayfs hides its own and escapes those that only look so."""
+    name, value = xattr
+    if not name.startswith(OVERLAY):
+        return xattr
+    escaped = name.removeprefix(OVERLAY)
+    return (OVERLAY + escaped.removeprefix(b"overlay."), value) if escaped.startswith(b"overlay.") else None
+
+
+def _regular(parent: int, last: bytes, entry: Entry, *, sparse: bool) -> Iterator[bytes]:
     """As many bytes as the header says, whatever happens to the file meanwhile."""
     file = os.open(last, _CONTENTS, dir_fd=parent)
     try:
         if not stat.S_ISREG(os.fstat(file).st_mode):
             raise ImageError(f"{shown(entry.name)} became something else while it was read")
-        left = entry.size
-        while left and (chunk := os.read(file, min(left, PIECE))):
-            left -= len(chunk)
-            yield chunk
-        for at in range(0, left, PIECE):
-            yield bytes(min(left - at, PIECE))
-        yield padding(entry.size)
+        entry.segments = segments(file, entry.size) if sparse else None
+        yield header(entry)
+        for offset, length in [(0, entry.size)] if entry.segments is None else entry.segments:
+            yield from _stretch(file, offset, length)
+        yield padding(stored_size(entry))
     finally:
         os.close(file)
 
 
-def _children(parent: int, name: bytes) -> list[bytes]:
+def _stretch(file: int, offset: int, length: int) -> Iterator[bytes]:
+    end = offset + length
+    while offset < end and (chunk := os.pread(file, min(end - offset, PIECE), offset)):
+        offset += len(chunk)
+        yield chunk
+    for at in range(offset, end, PIECE):
+        yield bytes(min(end - at, PIECE))
+
+
+def children(parent: int, name: bytes) -> list[bytes]:
     """What a directory holds, last name first; nothing where it is none."""
     try:
         directory = os.open(name, _DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)

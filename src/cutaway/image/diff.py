@@ -26,8 +26,8 @@ def changes(upper: int, lowers: Sequence[int]) -> list[Change]:
     waiting = [(b"", list(lowers), False)]
     while waiting:
         path, below, opaque = waiting.pop()
-        opaque = opaque or _is_opaque(upper, path)
-        names = _names(upper, path)
+        opaque = opaque or is_opaque(upper, path)
+        names = names_in(upper, path)
         if opaque:
             found |= dict.fromkeys(_hidden(path, names, below), DELETED)
         for name in names:
@@ -48,17 +48,17 @@ def _change(upper: int, path: bytes, below: list[int]) -> tuple[str, list[int] |
         new = os.lstat(path, dir_fd=upper)
     except FileNotFoundError:
         return "", None  # the container runs on
-    old, beneath = _merged(below, path)
+    old, beneath = shown_below(below, path)
     if is_whiteout(new):
         return (DELETED if old else ""), None
     if not stat.S_ISDIR(new.st_mode):
         return (CHANGED if old else ADDED), None
     if old is None:
         return ADDED, []
-    return (CHANGED if _differs(old, new) else ""), beneath
+    return (CHANGED if differs(old, new) else ""), beneath
 
 
-def _merged(below: list[int], path: bytes) -> tuple[os.stat_result | None, list[int]]:
+def shown_below(below: list[int], path: bytes) -> tuple[os.stat_result | None, list[int]]:
     """What the lowers show at `path` in a directory they share, and those that have a directory there, merged."""
     shown: os.stat_result | None = None
     merged: list[int] = []
@@ -73,16 +73,16 @@ def _merged(below: list[int], path: bytes) -> tuple[os.stat_result | None, list[
         if not stat.S_ISDIR(found.st_mode):
             break
         merged.append(lower)
-        if _is_opaque(lower, path):
+        if is_opaque(lower, path):
             break
     return shown, merged
 
 
 def _hidden(path: bytes, names: list[bytes], below: list[int]) -> Iterator[bytes]:
     """What an opaque directory hides of the lowers and has nothing of its own for."""
-    for name in {name for lower in below for name in _names(lower, path)}.difference(names):
+    for name in {name for lower in below for name in names_in(lower, path)}.difference(names):
         child = os.path.join(path, name)
-        if _merged(below, child)[0]:
+        if shown_below(below, child)[0]:
             yield child
 
 
@@ -93,7 +93,7 @@ def _mark_parents(found: dict[bytes, str], path: bytes) -> None:
         parent = os.path.dirname(parent)
 
 
-def _names(root: int, path: bytes) -> list[bytes]:
+def names_in(root: int, path: bytes) -> list[bytes]:
     try:
         directory = open_in_root(root, path or b".", os.O_RDONLY | os.O_DIRECTORY)
     except FileNotFoundError:
@@ -104,12 +104,12 @@ def _names(root: int, path: bytes) -> list[bytes]:
         os.close(directory)
 
 
-def _is_opaque(root: int, path: bytes) -> bool:
+def is_opaque(root: int, path: bytes) -> bool:
     try:
         return os.getxattr(b"/proc/self/fd/%d/%s" % (root, path), OPAQUE, follow_symlinks=False) == b"y"
     except OSError:
         return False  # it has no such attribute
 
 
-def _differs(old: os.stat_result, new: os.stat_result) -> bool:
+def differs(old: os.stat_result, new: os.stat_result) -> bool:
     return any(getattr(old, field) != getattr(new, field) for field in ("st_mode", "st_uid", "st_gid"))

@@ -34,10 +34,10 @@ from cutaway.image.tarstream import (
 from cutaway.kernel.openat2 import make_directories, open_in_root
 from cutaway.kernel.overlay import OPAQUE, is_whiteout
 
-_WHITEOUT = b".wh."
+WHITEOUT = b".wh."
 _AUFS = b".wh..wh."
-_OPAQUE_WHITEOUT = b".wh..wh..opq"
-_OVERLAY = b"trusted.overlay."
+OPAQUE_WHITEOUT = b".wh..wh..opq"
+OVERLAY = b"trusted.overlay."
 _THIS_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 _NODES = {FIFO: stat.S_IFIFO, CHARACTER: stat.S_IFCHR, BLOCK_DEVICE: stat.S_IFBLK}
 _OPEN_PARENTS = 128
@@ -97,7 +97,7 @@ class Unpacker:
             self._directories[b"/".join(parts)] = entry
             return
         path, name = b"/".join(parts[:-1]), parts[-1]
-        if self._layer and name.startswith(_WHITEOUT):
+        if self._layer and name.startswith(WHITEOUT):
             self._whiteout(path, name)
         elif entry.kind == DIRECTORY:
             self._directory(path, name)
@@ -182,8 +182,8 @@ class Unpacker:
         self._forget_parents()
 
     def _whiteout(self, path: bytes, name: bytes) -> None:
-        hidden = name.removeprefix(_WHITEOUT)
-        if name == _OPAQUE_WHITEOUT:
+        hidden = name.removeprefix(WHITEOUT)
+        if name == OPAQUE_WHITEOUT:
             os.setxattr(self._parent(path), OPAQUE, b"y")
         elif name.startswith(_AUFS):
             return  # bookkeeping of aufs, which means nothing elsewhere
@@ -281,8 +281,8 @@ def _finish(file: int, entry: Entry) -> None:
 
 def _set_xattr(file: int | bytes, xattr: bytes, value: bytes) -> None:
     """Attributes by which overlayfs would be steered are escaped, so that it shows them instead of obeying them."""
-    if xattr.startswith(_OVERLAY):
-        xattr = _OVERLAY + b"overlay." + xattr.removeprefix(_OVERLAY)
+    if xattr.startswith(OVERLAY):
+        xattr = OVERLAY + b"overlay." + xattr.removeprefix(OVERLAY)
     try:
         os.setxattr(file, xattr, value, follow_symlinks=isinstance(file, int))
     except OSError as error:

@@ -13,7 +13,8 @@ from typing import Any
 
 import msgspec
 
-from cutaway.image import archive, diff, formats, intake, layout, sources, trees
+from cutaway.image import archive, changeset, diff, formats, intake, layout, sources, trees
+from cutaway.image.compression import PIECE
 from cutaway.image.errors import BrokenArchive, ImageError, by_name
 from cutaway.image.formats import Described, Layer
 from cutaway.image.intake import StagedLayer
@@ -71,6 +72,13 @@ def import_(source: int, staging: str) -> StagedLayer:
     if not layer.entries:
         raise BrokenArchive("the archive holds no files")
     return layer
+
+
+def commit(upper: str, lowers: list[str], made: list[str], staging: str) -> StagedLayer | None:
+    """Takes in, as one layer, what the directory `upper` changes of `lowers`; None where that is nothing."""
+    chunks = changeset.packed(clone_tree(upper), [clone_tree(lower) for lower in lowers], set(map(os.fsencode, made)))
+    layer = intake.take_in(archive.gathered(chunks, PIECE), staging, "layer", progress=_reporter("", 0))
+    return layer if layer.entries else None
 
 
 def _tar_stream(source: int) -> Iterator[bytes]:
@@ -211,6 +219,7 @@ def _reporter(layer: str, total: int) -> Callable[[int], None]:
 
 _JOBS: dict[str, Callable[..., Any]] = {
     "import": import_,
+    "commit": commit,
     "load": load,
     "save": save,
     "remove": remove,
