@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import msgspec
 
 
@@ -27,7 +29,7 @@ class Access(msgspec.Struct, frozen=True, omit_defaults=True):
 PROXY_VARIABLES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 
 
-def proxies_of(environment: dict[str, str]) -> dict[str, str]:
+def proxies_of(environment: Mapping[str, str]) -> dict[str, str]:
     """The proxies that an environment names; of two spellings the one in lower case counts (`curl(1)`)."""
     given = {name: environment.get(name) or environment.get(name.upper(), "") for name in PROXY_VARIABLES}
     return {name: value for name, value in given.items() if value}
