@@ -7,6 +7,7 @@ ImageError
 ├── AmbiguousImage      the beginning of an ID that several images share
 ├── ImageConflict       something still uses what is to be removed
 ├── RegistryError       a registry that does not answer, refuses, or sends what it should not
+│   └── NotInRegistry       it has no such image, or does not say so to this caller
 └── BrokenArchive       an archive, layer or configuration that is not what it claims to be, or that does not fit
 """
 
@@ -59,6 +60,13 @@ class RegistryError(ImageError):
         self.status = status
 
 
+class NotInRegistry(RegistryError):
+    """No such image there, as far as this caller may know."""
+
+
+_BY_NAME = {kind.__name__: kind for kind in (InvalidReference, BrokenArchive, RegistryError, NotInRegistry)}
+
+
 def by_name(kind: str, sentence: str) -> ImageError:
     """The error of the class called `kind`, which another process reports; an `ImageError` where it is none of ours."""
-    return {"InvalidReference": InvalidReference, "BrokenArchive": BrokenArchive}.get(kind, ImageError)(sentence)
+    return _BY_NAME.get(kind, ImageError)(sentence)

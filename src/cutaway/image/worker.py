@@ -6,24 +6,23 @@ It may be killed at any moment: all it makes is in a staging directory that the 
 from __future__ import annotations
 
 import os
-import signal
-import sys
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any
 
 import msgspec
 
 from cutaway.image import archive, changeset, diff, formats, intake, layout, sources, trees
 from cutaway.image.compression import PIECE
-from cutaway.image.errors import BrokenArchive, ImageError, by_name
+from cutaway.image.errors import BrokenArchive, ImageError
 from cutaway.image.formats import Described, Layer
 from cutaway.image.intake import StagedLayer
+from cutaway.image.processes import attempt, each, end_with, report, reporter
+from cutaway.image.registry.access import Access
 from cutaway.image.sources import Source
 from cutaway.kernel.mounts import clone_tree
-from cutaway.kernel.prctl import set_parent_death_signal
-from cutaway.kernel.syscalls import KernelError, libc
+from cutaway.kernel.syscalls import libc
 
-_STEP = 4 << 20  # bytes between two reports of progress
 _BATCH = 100  # changes in one line, each with a path of up to 4,096 bytes
 
 
@@ -31,44 +30,14 @@ def main() -> None:
     """Does the job that the command line names and reports on standard output."""
     with open(0, "rb") as file:
         job = msgspec.json.decode(file.read())
-    _end_with(job.pop("parent"))
-    _report(_attempt(lambda: _JOBS[job.pop("do")](**job)))
+    end_with(job.pop("parent"))
+    report(attempt(lambda: _JOBS[job.pop("do")](**job)))
     os._exit(0)  # threads may still wait for input that nobody wants
-
-
-def _end_with(parent: int) -> None:
-    """Has this process killed when its parent ends, which may have happened already."""
-    set_parent_death_signal(signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(1)
-
-
-def _attempt(work: Callable[[], Any]) -> dict[str, Any]:
-    try:
-        return {"result": work()}
-    except (ImageError, OSError) as error:
-        return {"error": _sentence(error), "kind": type(error).__name__}
-    except Exception as error:
-        sys.excepthook(*sys.exc_info())  # for the engine's log
-        return {"error": f"cannot work on the image: {error!r}", "kind": ImageError.__name__}
-
-
-def _sentence(error: Exception) -> str:
-    if not isinstance(error, OSError) or isinstance(error, KernelError):
-        return str(error)
-    return f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror)
-
-
-def _report(message: dict[str, Any]) -> None:
-    """One line to the engine."""
-    line = memoryview(msgspec.json.encode(message) + b"\n")
-    while line:
-        line = line[os.write(1, line) :]
 
 
 def import_(source: int, staging: str) -> StagedLayer:
     """Takes in, as one layer, the tar archive or the directory that `source` gives."""
-    layer = intake.take_in(_tar_stream(source), staging, "layer", progress=_reporter("", 0))
+    layer = intake.take_in(_tar_stream(source), staging, "layer", progress=reporter("", 0))
     if not layer.entries:
         raise BrokenArchive("the archive holds no files")
     return layer
@@ -77,7 +46,7 @@ def import_(source: int, staging: str) -> StagedLayer:
 def commit(upper: str, lowers: list[str], made: list[str], staging: str) -> StagedLayer | None:
     """Takes in, as one layer, what the directory `upper` changes of `lowers`; None where that is nothing."""
     chunks = changeset.packed(clone_tree(upper), [clone_tree(lower) for lower in lowers], set(map(os.fsencode, made)))
-    layer = intake.take_in(archive.gathered(chunks, PIECE), staging, "layer", progress=_reporter("", 0))
+    layer = intake.take_in(archive.gathered(chunks, PIECE), staging, "layer", progress=reporter("", 0))
     return layer if layer.entries else None
 
 
@@ -109,57 +78,17 @@ def _written(image: Described, staging: str, number: int) -> dict[str, Any]:
 
 
 def _take_in_all(files: Source, layers: Iterable[Layer], staging: str) -> Iterator[StagedLayer]:
-    """Takes each layer in in a process of its own, as many at once as there are processors, the largest first."""
-    waiting = sorted(layers, key=lambda layer: files.size(layer.file))
-    processors = len(os.sched_getaffinity(0))
-    running: dict[int, Layer] = {}
-    try:
-        while waiting or running:
-            while waiting and len(running) < processors:
-                layer = waiting.pop()
-                running[_fork(files, layer, staging)] = layer
-            pid, _ = os.wait()
-            yield _outcome(running.pop(pid), staging)
-    finally:
-        for pid in running:
-            os.kill(pid, signal.SIGKILL)
+    """As many at once as there are processors, the largest first."""
+    ordered = sorted(layers, key=lambda layer: files.size(layer.file), reverse=True)
+    work = {layer.diff_id: partial(_take_in, files, layer, staging) for layer in ordered}
+    for _, staged in each(work, len(os.sched_getaffinity(0)), staging):
+        yield msgspec.convert(staged, StagedLayer)
 
 
-def _fork(files: Source, layer: Layer, staging: str) -> int:
-    parent = os.getpid()
-    pid = os.fork()
-    if pid == 0:
-        try:
-            _end_with(parent)
-            _take_in(files, layer, staging)
-        finally:
-            os._exit(0)
-    return pid
-
-
-def _take_in(files: Source, layer: Layer, staging: str) -> None:
-    name, expected = _name(layer), (layer.digest, layer.diff_id)
-    progress = _reporter(layer.diff_id, files.size(layer.file))
-    outcome = _attempt(lambda: intake.take_in(files.chunks(layer.file), staging, name, expected, progress))
-    with open(os.path.join(staging, name + ".outcome"), "xb") as file:
-        file.write(msgspec.json.encode(outcome))
-
-
-def _outcome(layer: Layer, staging: str) -> StagedLayer:
-    path = os.path.join(staging, _name(layer) + ".outcome")
-    try:
-        with open(path, "rb") as file:
-            outcome = msgspec.json.decode(file.read())
-    except (FileNotFoundError, msgspec.MsgspecError):
-        raise ImageError(f"the process that unpacked layer {layer.diff_id} was killed, or the disk is full") from None
-    os.unlink(path)
-    if "error" in outcome:
-        raise by_name(outcome["kind"], f"layer {layer.diff_id}: {outcome['error']}")
-    return msgspec.convert(outcome["result"], StagedLayer)
-
-
-def _name(layer: Layer) -> str:
-    return layer.diff_id.removeprefix("sha256:")
+def _take_in(files: Source, layer: Layer, staging: str) -> StagedLayer:
+    name, expected = layer.diff_id.removeprefix("sha256:"), (layer.digest, layer.diff_id)
+    progress = reporter(layer.diff_id, files.size(layer.file))
+    return intake.take_in(files.chunks(layer.file), staging, name, expected, progress)
 
 
 def remove(directory: str, names: list[str]) -> None:
@@ -180,7 +109,7 @@ def changes(upper: str, lowers: list[str]) -> None:
     """Reports what the directory `upper` changes of `lowers`; of `/`, say, only what is on that file system itself."""
     found = diff.changes(clone_tree(upper), [clone_tree(lower) for lower in lowers])
     for at in range(0, len(found), _BATCH):
-        _report({"progress": found[at : at + _BATCH]})
+        report({"progress": found[at : at + _BATCH]})
 
 
 def pack(root: int, path: str, name: str, target: int) -> None:
@@ -191,6 +120,13 @@ def pack(root: int, path: str, name: str, target: int) -> None:
 def save(target: int, blobs: str, images: list[dict[str, Any]]) -> None:
     """Writes an archive of images to the descriptor `target`."""
     _write(target, layout.archive(msgspec.convert(images, list[layout.Saved]), blobs))
+
+
+def login(domain: str, access: dict[str, Any]) -> str:
+    """Asks a registry whether it accepts credentials; returns its identity token, if it gives one."""
+    from cutaway.image.registry.login import identity_token
+
+    return identity_token(domain, msgspec.convert(access, Access))
 
 
 def _write(target: int, chunks: Iterable[bytes]) -> None:
@@ -205,23 +141,12 @@ def unpack(root: int, path: str, source: int, owner: tuple[int, int] | None, kee
     archive.unpack(root, path, sources.pieces(source), owner, keep_kind)
 
 
-def _reporter(layer: str, total: int) -> Callable[[int], None]:
-    reported = 0
-
-    def progress(done: int) -> None:
-        nonlocal reported
-        if done - reported >= _STEP:
-            reported = done
-            _report({"progress": {"layer": layer, "done": done, "total": total}})
-
-    return progress
-
-
 _JOBS: dict[str, Callable[..., Any]] = {
     "import": import_,
     "commit": commit,
     "load": load,
     "save": save,
+    "login": login,
     "remove": remove,
     "sync": sync,
     "changes": changes,

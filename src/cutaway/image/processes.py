@@ -1,0 +1,116 @@
+"""What the worker's processes have in common: they end with their parent, tell the engine how far they are, and hand
+back what came of their work. `each` does several things at once, in a process each.
+
+Processes share no interpreter lock, and making files is Python's own work.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import msgspec
+
+from cutaway.image.errors import ImageError, by_name
+from cutaway.kernel.prctl import set_parent_death_signal
+from cutaway.kernel.syscalls import KernelError
+
+_INTERVAL = 0.1  # seconds between two reports of progress
+
+
+def end_with(parent: int) -> None:
+    """Has this process killed when its parent ends, which may have happened already."""
+    set_parent_death_signal(signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def attempt(work: Callable[[], Any]) -> dict[str, Any]:
+    """What came of some work, in the words of `offload`: a `result`, or an `error` and its `kind`."""
+    try:
+        return {"result": work()}
+    except (ImageError, OSError) as error:
+        return {"error": sentence(error), "kind": type(error).__name__}
+    except Exception as error:
+        sys.excepthook(*sys.exc_info())  # for the engine's log
+        return {"error": f"cannot work on the image: {error!r}", "kind": ImageError.__name__}
+
+
+def sentence(error: Exception) -> str:
+    """What went wrong, for a person: without Python's number and quotes."""
+    if not isinstance(error, OSError) or isinstance(error, KernelError):
+        return str(error)
+    return f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror)
+
+
+def report(message: dict[str, Any]) -> None:
+    """One line to the engine."""
+    line = memoryview(msgspec.json.encode(message) + b"\n")
+    while line:
+        line = line[os.write(1, line) :]
+
+
+def reporter(layer: str, total: int) -> Callable[[int], None]:
+    """What is to be told the bytes of a layer that are done: the engine hears of it now and then."""
+    reported = time.monotonic()
+
+    def progress(done: int) -> None:
+        nonlocal reported
+        if time.monotonic() - reported >= _INTERVAL:
+            reported = time.monotonic()
+            report({"progress": {"layer": layer, "done": done, "total": total}})
+
+    return progress
+
+
+def each(work: Mapping[str, Callable[[], Any]], most: int, directory: str) -> Iterator[tuple[str, Any]]:
+    """Does all of this, at most so many things at once, in the order given, and yields each name with its result.
+
+    What came of each is left in `directory` on the way. Raises the first `ImageError`; then what still runs is killed.
+    """
+    waiting, running = list(work.items()), dict[int, str]()
+    try:
+        while waiting or running:
+            while waiting and len(running) < most:
+                name, do = waiting.pop(0)
+                running[_fork(do, _path(directory, name))] = name
+            pid, _ = os.wait()
+            name = running.pop(pid)
+            yield name, _outcome(name, _path(directory, name))
+    finally:
+        for pid in running:
+            os.kill(pid, signal.SIGKILL)
+
+
+def _path(directory: str, name: str) -> str:
+    return os.path.join(directory, f"{name.removeprefix('sha256:')}.outcome")
+
+
+def _fork(do: Callable[[], Any], outcome: str) -> int:
+    parent = os.getpid()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            end_with(parent)
+            encoded = msgspec.json.encode(attempt(do))
+            with open(outcome, "xb") as file:
+                file.write(encoded)
+        finally:
+            os._exit(0)
+    return pid
+
+
+def _outcome(name: str, path: str) -> Any:
+    try:
+        with open(path, "rb") as file:
+            outcome = msgspec.json.decode(file.read())
+    except (FileNotFoundError, msgspec.MsgspecError):
+        raise ImageError(f"the process that unpacked layer {name} was killed, or the disk is full") from None
+    os.unlink(path)
+    if "error" in outcome:
+        raise by_name(outcome["kind"], f"layer {name}: {outcome['error']}")
+    return outcome["result"]
