@@ -7,6 +7,7 @@ import fcntl
 import os
 import struct
 import termios
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, TypeVar
 
 from cutaway.cli.explanation import explain
@@ -16,7 +17,7 @@ from cutaway.engine.errors import EngineError
 from cutaway.engine.options import Caller
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Sequence
+    from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 
     from cutaway.engine.connection import Command, Connection
     from cutaway.engine.interface import Engine
@@ -33,6 +34,7 @@ class Session:
         self.caller = Caller(command.cwd, command.environment, connection.credentials.pid)
         self.signals: asyncio.Queue[str] = asyncio.Queue()
         self.detached, self._gone = asyncio.Event(), asyncio.Event()
+        self._answers: asyncio.StreamReader | None = None
 
     async def listen(self) -> None:
         """Takes what the caller's process sends, until it is gone."""
@@ -87,15 +89,43 @@ class Session:
 
     async def ask(self, statement: str) -> bool:
         """Has the caller confirm what is stated; anything but yes is no."""
-        await self.out(f"{statement} Are you sure? [y/N] ")
-        reading, writing = os.pipe()
+        answer = await self.answer(f"{statement} Are you sure? [y/N] ")
+        return answer.lower() in ("y", "yes")
+
+    async def answer(self, question: str, *, secret: bool = False) -> str:
+        """The line that the caller types, without the blanks around it; a `secret` is not shown while it is typed."""
+        await self.out(question)
+        with self._without_echo() if secret else nullcontext():
+            line = await self.while_here((await self._typed()).readline())
+        if secret:
+            await self.out("\n")
+        return line.decode("utf-8", "surrogateescape").strip()
+
+    async def _typed(self) -> asyncio.StreamReader:
+        """What comes from the caller's standard input, from the first question on."""
+        if self._answers is None:
+            reading, writing = os.pipe()
+            try:
+                await self.connection.attach(wire.Attachment("i", b"", [writing]))
+            finally:
+                os.close(writing)
+            self._answers = answers = asyncio.StreamReader()
+            pipe = os.fdopen(reading, "rb", buffering=0)
+            protocol = asyncio.StreamReaderProtocol(answers)
+            await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, pipe)
+        return self._answers
+
+    @contextmanager
+    def _without_echo(self) -> Iterator[None]:
+        """Has the caller's terminal show nothing of what is typed (`termios(3)`)."""
+        terminal = self.command.descriptors[0]
+        before = termios.tcgetattr(terminal)
+        quiet = [*before[:3], before[3] & ~termios.ECHO, *before[4:]]
+        termios.tcsetattr(terminal, termios.TCSADRAIN, quiet)
         try:
-            await self.connection.attach(wire.Attachment("i", b"", [writing]))
+            yield
         finally:
-            os.close(writing)
-        with open(reading, "rb", buffering=0) as answers:
-            answer = await self.while_here(_line(answers.fileno()))
-        return answer.strip().lower() in (b"y", b"yes")
+            termios.tcsetattr(terminal, termios.TCSADRAIN, before)
 
     def is_terminal(self, descriptor: int) -> bool:
         """Whether the caller's 0, 1 or 2 is a terminal."""
@@ -115,24 +145,3 @@ class Session:
     def width(self) -> int:
         """How wide text for the caller may be."""
         return self.window()[1] or DEFAULT_WIDTH
-
-
-async def _line(descriptor: int) -> bytes:
-    """What comes out of a pipe up to the end of a line, or to its own end."""
-    os.set_blocking(descriptor, False)
-    loop, ready, line = asyncio.get_running_loop(), asyncio.Event(), b""
-    loop.add_reader(descriptor, ready.set)
-    try:
-        while not line.endswith(b"\n"):
-            await ready.wait()
-            ready.clear()
-            try:
-                part = os.read(descriptor, 1024)
-            except BlockingIOError:
-                continue
-            if not part:
-                break
-            line += part
-        return line
-    finally:
-        loop.remove_reader(descriptor)

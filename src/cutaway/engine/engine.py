@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from cutaway.engine.places import Places
     from cutaway.engine.processes import Process
     from cutaway.engine.spawners import Adoption
+    from cutaway.image.registry.access import Access
 
 
 class LocalEngine:
@@ -252,6 +253,9 @@ class LocalEngine:
 
     async def image_save(self, names: Sequence[str], descriptor: int) -> None:
         await self._catalogue.save(names, descriptor)
+
+    async def login(self, domain: str, access: Access) -> str:
+        return await self._catalogue.login(domain, access)
 
     async def image_tag(self, name: str, reference: str) -> None:
         self._catalogue.tag(name, reference)

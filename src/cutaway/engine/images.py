@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from cutaway.image.images import Images
+    from cutaway.image.registry.access import Access
     from cutaway.image.store import Image
 
 _KINDS: dict[type[errors.ImageError], type[EngineError]] = {
@@ -61,6 +62,11 @@ class Catalogue:
         """Raises `NotFound`, `InvalidArgument`."""
         with explained():
             await self._images.save(names, descriptor)
+
+    async def login(self, domain: str, access: Access) -> str:
+        """The identity token that a registry gives for credentials, empty where it gives none."""
+        with explained():
+            return await self._images.login(domain, access)
 
     def tag(self, name: str, reference: str) -> None:
         """Raises `NotFound`, `InvalidArgument`."""

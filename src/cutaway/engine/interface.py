@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
     from cutaway.engine import model
+    from cutaway.image.registry.access import Access
 
 
 class Stdio(NamedTuple):
@@ -200,6 +201,10 @@ class Engine(Protocol):
     async def image_save(self, names: Sequence[str], descriptor: int) -> None:
         """Writes an archive, an OCI layout and a Docker archive in one, of images to a descriptor. A repository's name
         stands for all its tags."""
+
+    async def login(self, domain: str, access: Access) -> str:
+        """Asks a registry whether it accepts credentials. Returns an identity token to show it in the place of the
+        password, empty where it gives none."""
 
     async def image_tag(self, name: str, reference: str) -> None: ...
 

@@ -20,6 +20,7 @@ from cutaway.image.inspect import inspected
 from cutaway.image.intake import StagedLayer
 from cutaway.image.layout import Saved
 from cutaway.image.references import Reference, digest_in, short_id
+from cutaway.image.registry.access import Access
 from cutaway.image.store import Image, Listed, Store
 
 Users = Callable[[str], Iterable[tuple[str, bool]]]
@@ -211,6 +212,12 @@ class Images:
 
     def _saved(self, identifier: str, tags: list[str]) -> Saved:
         return Saved(self.by_id(identifier).document, tags, self._store.stored_layers(identifier))
+    async def login(self, domain: str, access: Access) -> str:
+        """The identity token that a registry gives for credentials, empty where it gives none; raises `RegistryError`
+        where it does not accept them."""
+        token: str = await offload.run({"do": "login", "domain": domain, "access": access})
+        return token
+
 
     def _loaded(self, document: bytes, tags: list[str]) -> Loaded:
         identifier = config.image_id(document)

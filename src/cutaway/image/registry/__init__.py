@@ -5,6 +5,7 @@
     authentication  Basic and Bearer: what a registry asks for, and tokens
     session         requests to one registry: signed, repeated where that helps, refused in one sentence
     repository      what a repository holds: manifests, tags, blobs
+    login           whether a registry knows who claims to be whom
     manifests       what a manifest says
 
 Only the worker process imports this: `urllib3` costs 80 ms and 12 MB, which the engine is spared.

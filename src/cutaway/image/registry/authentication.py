@@ -75,6 +75,10 @@ class Authenticator:
         except HTTPError as error:
             raise RegistryError(f"the token server {server.endpoint.host} does not answer: {error}") from None
 
+    def identity_token(self) -> str:
+        """What the token server gives to be shown in the place of the password, where there is one that does."""
+        return (self.token((), lasting=True).refresh_token or "") if self._bearer else ""
+
     def _by_identity_token(self, server: Transport, url: str, asked: list[tuple[str, str]]) -> Response:
         assert self._credentials
         form = [
