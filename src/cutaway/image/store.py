@@ -32,6 +32,7 @@ from cutaway.image.config import ImageConfig, RunConfig
 from cutaway.image.errors import ImageError
 from cutaway.image.intake import StagedLayer
 from cutaway.image.layout import StoredLayer
+from cutaway.image.manifest import Document
 from cutaway.kernel.overlay import OPAQUE
 
 _FS_TOPDIR_FL = 0x00020000
@@ -57,17 +58,24 @@ CREATE TABLE IF NOT EXISTS layers (
     unsettled TEXT NOT NULL         -- the boot it was written in, empty once it is known to be on the disk
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS image_layers (
-    image TEXT NOT NULL REFERENCES images,
+    image TEXT NOT NULL REFERENCES images ON DELETE CASCADE,
     position INTEGER NOT NULL,
     layer TEXT NOT NULL REFERENCES layers,
     PRIMARY KEY (image, position)
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS image_layers_by_layer ON image_layers (layer);
 CREATE TABLE IF NOT EXISTS tags (
-    reference TEXT PRIMARY KEY,     -- normalised: docker.io/library/busybox:latest
-    image TEXT NOT NULL REFERENCES images
+    reference TEXT PRIMARY KEY,     -- normalised: docker.io/library/busybox:latest, or …@sha256:…
+    image TEXT NOT NULL REFERENCES images ON DELETE CASCADE
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS tags_by_image ON tags (image);
+CREATE TABLE IF NOT EXISTS manifests (  -- as they came from a registry, or went to one
+    image TEXT NOT NULL REFERENCES images ON DELETE CASCADE,
+    digest TEXT NOT NULL,
+    media_type TEXT NOT NULL,
+    content BLOB NOT NULL,
+    PRIMARY KEY (image, digest)
+);
 """
 
 
@@ -87,13 +95,14 @@ class Image(msgspec.Struct, frozen=True):
 
 
 class Listed(msgspec.Struct, frozen=True):
-    """An image as listings need it. `created` in seconds since 1970, `size` in bytes, `tags` normalised."""
+    """An image as listings need it. `created` in seconds since 1970, `size` in bytes, `tags`, `digests` normalised."""
 
     id: str
     created: float
     size: int
     labels: dict[str, str]
     tags: list[str]
+    digests: list[str]
 
 
 class Freed(msgspec.Struct, frozen=True):
@@ -112,6 +121,7 @@ class Store:
         for directory in (self.blobs, self.layers, self.staging):
             os.makedirs(directory, mode=0o700, exist_ok=True)
         _spread(self.staging)
+        database.execute("PRAGMA foreign_keys = ON")
         database.executescript(_TABLES)
         with open("/proc/sys/kernel/random/boot_id") as file:
             self._boot = file.read().strip()
@@ -147,17 +157,41 @@ class Store:
         """The file of a layer archive as it came."""
         return os.path.join(self.blobs, _hex(digest))
 
-    def add(self, images: Iterable[tuple[bytes, Sequence[str]]], staging: str, staged: Iterable[StagedLayer]) -> None:
-        """Records images, each as its configuration and tags, and the layers newly staged in the directory `staging`.
+    def add(
+        self,
+        images: Iterable[tuple[bytes, Sequence[str]]],
+        staging: str,
+        staged: Iterable[StagedLayer],
+        manifest: Document | None = None,
+    ) -> None:
+        """Records images, each as its configuration and names, and the layers newly staged in the directory `staging`.
+        `manifest` is what they came with from a registry.
 
-        A layer that the store has meanwhile stays as it is. Raises `ImageError` where a layer is in neither place;
-        then nothing is recorded.
+        A layer that the store has meanwhile stays as it is. Raises `ImageError` where a layer is in neither place, and
+        what the database does; then nothing is recorded, and what was staged is where it was.
         """
-        with self._transaction():
-            for layer in staged:
-                self._add_layer(layer, staging)
-            for document, tags in images:
-                self._add_image(document, tags)
+        layers = list(staged)
+        try:
+            with self._transaction():
+                for layer in layers:
+                    self._add_layer(layer, staging)
+                for document, tags in images:
+                    self._add_image(document, tags)
+                    if manifest:
+                        self.add_manifest(config.image_id(document), manifest)
+        except BaseException:
+            for layer in layers:
+                self._take_back(layer, staging)
+            raise
+
+    def _take_back(self, layer: StagedLayer, staging: str) -> None:
+        if self.has_layer(layer.diff_id):
+            return
+        for place, kind in ((self.layer_dir(layer.diff_id), "layer"), (self.blob_path(layer.blob), "blob")):
+            try:
+                os.rename(place, os.path.join(staging, f"{layer.name}.{kind}"))
+            except FileNotFoundError:
+                pass  # it did not get so far
 
     def _add_layer(self, layer: StagedLayer, staging: str) -> None:
         if self.has_layer(layer.diff_id):
@@ -231,9 +265,30 @@ class Store:
         return [row[0] for row in rows]
 
     def tags(self, identifier: str) -> list[str]:
-        """The normalised references of an image, sorted."""
+        """The normalised references of an image that are tags, sorted."""
+        return [name for name in self._names(identifier) if "@" not in name]
+
+    def digests(self, identifier: str) -> list[str]:
+        """The normalised references of an image that are digests of manifests (`…@sha256:…`), sorted."""
+        return [name for name in self._names(identifier) if "@" in name]
+
+    def _names(self, identifier: str) -> list[str]:
         rows = self._database.execute("SELECT reference FROM tags WHERE image = ? ORDER BY reference", (identifier,))
         return [row[0] for row in rows]
+
+    def add_manifest(self, identifier: str, manifest: Document) -> None:
+        """Keeps a manifest of an image, as a registry has it."""
+        self._database.execute(
+            "INSERT OR REPLACE INTO manifests VALUES (?, ?, ?, ?)",
+            (identifier, manifest.digest, manifest.media_type, manifest.content),
+        )
+
+    def manifests(self, identifier: str) -> list[Document]:
+        """The manifests of an image that registries have; the last one came last."""
+        rows = self._database.execute(
+            "SELECT content, media_type, digest FROM manifests WHERE image = ? ORDER BY rowid", (identifier,)
+        )
+        return [Document(*row) for row in rows]
 
     def repository_tags(self, repository: str) -> list[str]:
         """The normalised references that are tags of a normalised repository, sorted."""
@@ -249,14 +304,15 @@ class Store:
 
     def listing(self) -> list[Listed]:
         """All images, the newest first."""
+        names = "json_group_array(reference) FILTER (WHERE instr(reference, '@') {} 0)"
         rows = self._database.execute(
-            "SELECT id, created, size, labels, json_group_array(reference) FILTER (WHERE reference IS NOT NULL)"
+            f"SELECT id, created, size, labels, {names.format('=')}, {names.format('>')}"
             " FROM images LEFT JOIN tags ON image = id WHERE NOT removed GROUP BY id ORDER BY created DESC, id"
         )
         decode = msgspec.json.decode
         return [
-            Listed(identifier, created, size, decode(labels), decode(tags))
-            for identifier, created, size, labels, tags in rows
+            Listed(identifier, created, size, decode(labels), decode(tags), decode(digests))
+            for identifier, created, size, labels, tags, digests in rows
         ]
 
     def set_tag(self, tag: str, identifier: str) -> None:
@@ -270,23 +326,25 @@ class Store:
 
     def drop_tag(self, tag: str) -> None:
         """Takes a normalised reference away from whatever image it names."""
-        with self._transaction():
-            self._database.execute("DELETE FROM tags WHERE reference = ?", (tag,))
+        self._database.execute("DELETE FROM tags WHERE reference = ?", (tag,))
 
     def remove(self, identifier: str, *, in_use: bool) -> Freed:
         """Forgets an image and the layers nothing else uses, whose files are set aside for the caller to remove.
 
-        `in_use`: containers stand on it; then it loses its names, and the rest stays until this is called again.
+        `in_use`: containers stand on it; then it loses its names, and the rest stays until this is called again. Else
+        each step is one deletion, for which there is space even where the disk is full.
         """
-        with self._transaction():
-            self._database.execute("DELETE FROM tags WHERE image = ?", (identifier,))
-            if in_use:
+        if in_use:
+            with self._transaction():
+                self._database.execute("DELETE FROM tags WHERE image = ?", (identifier,))
                 self._database.execute("UPDATE images SET removed = 1 WHERE id = ?", (identifier,))
-                return Freed([], [])
-            freed = self._unshared_layers(identifier)
-            self._database.execute("DELETE FROM image_layers WHERE image = ?", (identifier,))
-            self._database.execute("DELETE FROM images WHERE id = ?", (identifier,))
-            self._database.executemany("DELETE FROM layers WHERE diff_id = ?", [(diff_id,) for diff_id, _ in freed])
+            return Freed([], [])
+        freed = self._unshared_layers(identifier)
+        self._database.execute("DELETE FROM images WHERE id = ?", (identifier,))
+        self._database.execute(
+            "DELETE FROM layers WHERE diff_id IN (SELECT value FROM json_each(?))",
+            (msgspec.json.encode([diff_id for diff_id, _ in freed]).decode(),),
+        )
         paths = [path for diff_id, blob in freed for path in (self.layer_dir(diff_id), self.blob_path(blob))]
         return Freed([diff_id for diff_id, _ in freed], [self._set_aside(path) for path in paths])
 
@@ -303,6 +361,7 @@ class Store:
 
     def leftovers(self) -> list[str]:
         """What a crash left behind, moved to the staging directory; returns the names of all that is there."""
+        self._database.execute("DELETE FROM layers WHERE NOT EXISTS (SELECT 1 FROM image_layers WHERE layer = diff_id)")
         layers = {_hex(row[0]) for row in self._database.execute("SELECT diff_id FROM layers")}
         blobs = {_hex(row[0]) for row in self._database.execute("SELECT blob FROM layers")}
         for directory, known in ((self.layers, layers), (self.blobs, blobs)):
@@ -330,11 +389,11 @@ class Store:
         self._database.execute("SAVEPOINT images")
         try:
             yield
-        except BaseException:
-            self._database.execute("ROLLBACK TO images")
-            raise
-        finally:
             self._database.execute("RELEASE images")
+        except BaseException:
+            if self._database.in_transaction:
+                self._database.execute("ROLLBACK")
+            raise
 
 
 def _unused_name() -> str:
