@@ -15,7 +15,7 @@ from tests.image.stores import Containers
 
 @pytest.fixture
 def database(tmp_path: Path) -> Iterator[sqlite3.Connection]:
-    with closing(sqlite3.connect(tmp_path / "state.db")) as connection:
+    with closing(sqlite3.connect(tmp_path / "state.db", isolation_level=None)) as connection:
         connection.execute("PRAGMA journal_mode=WAL")
         yield connection
 

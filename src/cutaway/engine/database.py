@@ -16,7 +16,7 @@ import msgspec
 from cutaway.engine.errors import EngineError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
 Thing = TypeVar("Thing")
 _RESERVE = 1 << 20  # bytes
@@ -36,6 +36,12 @@ class Database(sqlite3.Connection):
                 raise EngineError(f"cannot write {self.path}: {error}") from None
         os.unlink(self.reserve)
         return self.execute(statement, values)
+
+    def executemany(self, statement: str, values: Iterable[Sequence[object]]) -> sqlite3.Cursor:  # type: ignore[override]
+        try:
+            return super().executemany(statement, values)
+        except sqlite3.OperationalError as error:
+            raise EngineError(f"cannot write {self.path}: {error}") from None
 
     def set_aside(self) -> None:
         """Sets aside what has been used since, if there is room again."""

@@ -156,17 +156,40 @@ def encode(config: ImageConfig) -> bytes:
 
 def imported(run: RunConfig, diff_id: str, comment: str) -> ImageConfig:
     """The configuration of an image made now from one layer."""
-    now = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+    created = now()
     return ImageConfig(
         architecture=ARCHITECTURE,
         variant=VARIANT,
         os="linux",
-        created=now,
+        created=created,
         comment=comment,
         config=run,
-        history=[History(created=now, comment=comment)],
+        history=[History(created=created, comment=comment)],
         rootfs=RootFS("layers", [diff_id]),
     )
+
+
+def committed(parent: ImageConfig, run: RunConfig, step: History, diff_id: str, container: str) -> ImageConfig:
+    """The configuration of an image made of a container of `parent`: a step more, and the layer `diff_id`, if any."""
+    diff_ids = [*parent.diff_ids, diff_id] if diff_id else parent.diff_ids
+    return ImageConfig(
+        architecture=parent.architecture,
+        variant=parent.variant,
+        os=parent.os,
+        os_version=parent.os_version,
+        created=step.created,
+        author=step.author,
+        comment=step.comment,
+        container=container,
+        config=run,
+        history=[*(parent.history or []), step],
+        rootfs=RootFS("layers", diff_ids),
+    )
+
+
+def now() -> str:
+    """This moment, as configurations write it."""
+    return datetime.now(UTC).isoformat().replace("+00:00", "Z")
 
 
 def image_id(document: bytes) -> str:

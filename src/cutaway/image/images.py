@@ -26,6 +26,10 @@ from cutaway.image.store import Image, Listed, Store
 Users = Callable[[str], Iterable[tuple[str, bool]]]
 """Of an image ID: the containers made from it, each as (container ID, whether it runs)."""
 
+Describe = Callable[[str], config.ImageConfig]
+"""The configuration of a committed image, given the diff ID of its new layer, empty where there is none. It is asked
+when that layer is read, and may still refuse."""
+
 
 def _silent(_: object) -> None:
     """Progress that nobody watches."""
@@ -99,8 +103,8 @@ class Images:
         reference = references.parse(name).tagged()
         if str(reference) == host.NAME:
             return host.image()
-        if tagged := self._store.tagged(str(reference)):
-            return self._present(tagged, name)
+        if named := self._store.tagged(str(reference.exact())):
+            return self._present(named, name)
         candidates = self._store.beginning("sha256:" + name.removeprefix("sha256:"))
         if len(candidates) > 1:
             raise AmbiguousImage(name, candidates)
@@ -118,6 +122,10 @@ class Images:
             return [references.parse(host.NAME)]
         return [references.parse(tag) for tag in self._store.tags(image.id)]
 
+    def digests(self, image: Image) -> list[Reference]:
+        """The names with a digest by which registries have an image."""
+        return [references.parse(name) for name in self._store.digests(image.id)]
+
     def listing(self) -> list[Listed]:
         """The images in the store, the newest first; `host`, which is not in the store, is not among them."""
         return self._store.listing()
@@ -126,7 +134,7 @@ class Images:
         """An image as `docker image inspect` prints it."""
         image = self.resolve(name)
         tagged_at = 0 if image.id == host.image().id else self._store.tagged_at(image.id)
-        return inspected(image, self.tags(image), tagged_at)
+        return inspected(image, self.tags(image), self.digests(image), tagged_at)
 
     def tag(self, source: str, target: str) -> None:
         """Makes the reference `target` name the image that `source` means."""
@@ -164,6 +172,24 @@ class Images:
         self._settle_later()
         return self.by_id(config.image_id(document))
 
+    async def commit(
+        self, parent: Image, upper_dir: str, made: Sequence[str], describe: Describe, reference: str = ""
+    ) -> Image:
+        """Makes an image of `parent` and what the directory `upper_dir` changes of it: the upper one of an overlay.
+
+        `made` are the paths that are the engine's own, see `changeset.packed`. Raises `ImageError`, and what `describe`
+        does; then the store is as it was.
+        """
+        tags = [_tag(reference)] if reference else []
+        job = {"do": "commit", "upper": upper_dir, "lowers": parent.lower_dirs, "made": made}
+        async with self._staging() as staging:
+            layer = msgspec.convert(await offload.run({**job, "staging": staging}), StagedLayer | None)
+            document = config.encode(describe(layer.diff_id if layer else ""))
+            self._store.add([(document, tags)], staging, [layer] if layer else [])
+        self._found.clear()
+        self._settle_later()
+        return self.by_id(config.image_id(document))
+
     async def load(self, source: int, progress: offload.Progress = _silent) -> list[Loaded]:
         """Takes in the images of an archive: Docker's or an OCI layout, compressed or not, or an OCI layout directory.
 
@@ -190,6 +216,12 @@ class Images:
         job = {"do": "save", "target": target, "blobs": self._store.blobs, "images": images}
         await offload.run(job, [target])
 
+    async def login(self, domain: str, access: Access) -> str:
+        """The identity token that a registry gives for credentials, empty where it gives none; raises `RegistryError`
+        where it does not accept them."""
+        token: str = await offload.run({"do": "login", "domain": domain, "access": access})
+        return token
+
     def _named(self, names: Sequence[str]) -> dict[str, list[str]]:
         """The images that names mean, each with the tags meant."""
         meant: dict[str, list[str]] = {}
@@ -212,12 +244,6 @@ class Images:
 
     def _saved(self, identifier: str, tags: list[str]) -> Saved:
         return Saved(self.by_id(identifier).document, tags, self._store.stored_layers(identifier))
-    async def login(self, domain: str, access: Access) -> str:
-        """The identity token that a registry gives for credentials, empty where it gives none; raises `RegistryError`
-        where it does not accept them."""
-        token: str = await offload.run({"do": "login", "domain": domain, "access": access})
-        return token
-
 
     def _loaded(self, document: bytes, tags: list[str]) -> Loaded:
         identifier = config.image_id(document)
@@ -232,18 +258,21 @@ class Images:
         where Docker refuses, and what `resolve` raises.
         """
         image = self._in_store(name)
-        users, tags = list(self._users(image.id)), self._store.tags(image.id)
+        users = list(self._users(image.id))
         by_id = image.id.removeprefix("sha256:").startswith(name.removeprefix("sha256:"))
+        tags, digests = self._store.tags(image.id), self._store.digests(image.id)
+        named = [*tags, *(digest for digest in digests if _repository(digest) not in map(_repository, tags))]
         if by_id:
-            _check_removal_by_id(image.id, tags, users, force)
+            _check_removal_by_id(image.id, named, users, force)
+            dropped = tags + digests
         else:
-            _check_removal_by_name(name, image.id, tags, users, force)
-        dropped = tags if by_id else [_tag(name)]
-        for tag in dropped:
-            self._store.drop_tag(tag)
+            _check_removal_by_name(name, image.id, named, users, force)
+            dropped = _names_lost(str(references.parse(name).tagged().exact()), tags, digests)
+        for each in dropped:
+            self._store.drop_tag(each)
         self._found.clear()
-        untagged = [{"Untagged": references.parse(tag).familiar} for tag in dropped]
-        if not by_id and (len(tags) > 1 or any(running for _, running in users)):
+        untagged = [{"Untagged": references.parse(each).familiar} for each in dropped]
+        if not by_id and (len(tags + digests) > len(dropped) or any(running for _, running in users)):
             return untagged
         return untagged + await self._delete(image, in_use=bool(users))
 
@@ -332,6 +361,18 @@ def _tag(reference: str) -> str:
     if str(parsed) == host.NAME:
         raise InvalidReference("the name host belongs to the machine's own root file system; choose another")
     return str(parsed)
+
+
+def _names_lost(name: str, tags: Sequence[str], digests: Sequence[str]) -> list[str]:
+    """What is lost with a name: with a repository's last tag its digests too."""
+    repository = _repository(name)
+    if "@" in name or any(_repository(tag) == repository for tag in tags if tag != name):
+        return [name]
+    return [name, *(digest for digest in digests if _repository(digest) == repository)]
+
+
+def _repository(name: str) -> str:
+    return references.parse(name).name
 
 
 def _taken(path: str) -> bytes:

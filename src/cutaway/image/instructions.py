@@ -5,6 +5,7 @@ Those that describe how to run the image; the words are split and quoted as the 
 
 from __future__ import annotations
 
+import copy
 import posixpath
 import re
 import signal
@@ -12,18 +13,25 @@ from collections.abc import Callable, Iterable
 
 import msgspec
 
-from cutaway.image.config import RunConfig
+from cutaway.image.config import Healthcheck, RunConfig
 from cutaway.image.errors import InvalidChange
 
 _WORD = re.compile(r"""(?:[^\s"'\\]|\\.|"(?:[^"\\]|\\.)*"|'[^']*')+""")
 _PART = re.compile(r"""\\(.)|"((?:[^"\\]|\\.)*)"|'([^']*)'|([^"'\\])""")
 _PORT = re.compile(r"(\d{1,5})(?:-(\d{1,5}))?(?:/(tcp|udp|sctp))?", re.IGNORECASE)
 _SHELL = ["/bin/sh", "-c"]
+_FLAGS = re.compile(r"--([\w-]+)=(\S+)\s+")
+_HEALTH_OPTIONS = {name.replace("_", "-"): name for name in ("interval", "timeout", "start_period", "retries")}
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ns|us|ms|s|m|h)")
+_NANOSECONDS = {"ns": 1, "us": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
 
 
-def applied(changes: Iterable[str]) -> RunConfig:
-    """The configuration that the instructions make, in order; raises `InvalidChange` with the instruction."""
-    run = RunConfig()
+def applied(changes: Iterable[str], to: RunConfig | None = None) -> RunConfig:
+    """The configuration that the instructions make of another, in order; raises `InvalidChange` with the instruction.
+
+    A new entrypoint discards the command it was not made with, as in a Dockerfile.
+    """
+    run, has_command = copy.deepcopy(to) if to else RunConfig(), False
     for change in changes:
         name, _, rest = change.strip().partition(" ")
         instruction = _INSTRUCTIONS.get(name.upper())
@@ -32,6 +40,9 @@ def applied(changes: Iterable[str]) -> RunConfig:
         if not rest.strip():
             raise InvalidChange(f"{name.upper()} requires at least one argument")
         instruction(run, rest.strip())
+        has_command = has_command or instruction is _cmd
+        if instruction is _entrypoint and not has_command:
+            run.cmd = None
     return run
 
 
@@ -80,12 +91,45 @@ def _stopsignal(run: RunConfig, rest: str) -> None:
     run.stop_signal = rest
 
 
+def _onbuild(run: RunConfig, rest: str) -> None:
+    trigger = rest.partition(" ")[0].upper()
+    if trigger in ("ONBUILD", "FROM", "MAINTAINER"):
+        raise InvalidChange(f"{trigger} isn't allowed as an ONBUILD trigger")
+    run.on_build = [*(run.on_build or []), rest]
+
+
+def _healthcheck(run: RunConfig, rest: str) -> None:
+    options, kind, command = _FLAGS.findall(rest), *_FLAGS.sub("", rest).partition(" ")[::2]
+    check = Healthcheck()
+    for name, value in options:
+        if name not in _HEALTH_OPTIONS:
+            raise InvalidChange(f"unknown flag: --{name}; HEALTHCHECK has {', '.join(_HEALTH_OPTIONS)}")
+        setattr(check, _HEALTH_OPTIONS[name], _health_number(name, value))
+    if kind.upper() not in ("NONE", "CMD") or bool(command.strip()) != (kind.upper() == "CMD"):
+        raise InvalidChange("HEALTHCHECK wants NONE, or CMD and a command")
+    words = _json_words(command.strip())
+    check.test = ["NONE"] if not command else ["CMD-SHELL", command.strip()] if words is None else ["CMD", *words]
+    run.healthcheck = check
+
+
+def _health_number(name: str, value: str) -> int:
+    """`--retries` is a number, the others are durations (`1m30s`), in nanoseconds."""
+    if name == "retries" and value.isdigit():
+        return int(value)
+    parts = _DURATION.findall(value)
+    if name == "retries" or not parts or "".join(number + unit for number, unit in parts) != value:
+        raise InvalidChange(f"invalid argument {value!r} for --{name}")
+    return sum(int(float(number) * _NANOSECONDS[unit]) for number, unit in parts)
+
+
 _INSTRUCTIONS: dict[str, Callable[[RunConfig, str], None]] = {
     "CMD": _cmd,
     "ENTRYPOINT": _entrypoint,
     "ENV": _env,
     "EXPOSE": _expose,
+    "HEALTHCHECK": _healthcheck,
     "LABEL": _label,
+    "ONBUILD": _onbuild,
     "STOPSIGNAL": _stopsignal,
     "USER": _user,
     "VOLUME": _volume,
