@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from cutaway.plan.operation import Operation
 
 _KILLED = 128 + signal.SIGKILL
-_REMEMBERED = 300.0  # seconds, as in Docker, for which one that has ended can be asked for its exit code
-
 REMEMBERED = 300.0
 """Seconds for which the exit code of an exec that has ended can be asked for; Docker's time."""
 
@@ -120,16 +118,15 @@ class Executions:
         self, execution: Execution, context: Context, stdio: Stdio | None, attachment: streams.Attachment
     ) -> Streams:
         config = execution.config
-        operations = self._operations(execution, context)
-        for operation in operations:
-            operation.prepare(context)
+        join, namespaces = self._way_in(execution.container, context)
         with streams.given(stdio) if stdio else streams.piped(attachment, config) as ends:
             born_with = {name: context.descriptors[name] for name in BORN_WITH if name in context.descriptors}
             birth = await self._link.clone(execution.id, 0, born_with)
-            birth.send(operations, context.descriptors | ends.of_process())
-            try:
+            try:  # while it is born
+                operations = self._operations(execution, join, namespaces, context)
+                birth.send(operations, context.descriptors | ends.of_process())
                 process = execution.process = await birth.cloned()
-            except asyncio.CancelledError:
+            except BaseException:
                 await birth.discard()
                 raise
             process.input = ends.take("input")
@@ -153,14 +150,23 @@ class Executions:
         process_input, process.input = process.input, -1
         return attachment.streams(process_input)
 
-    def _operations(self, execution: Execution, context: Context) -> list[Operation]:
+    def _way_in(self, container: Container, context: Context) -> tuple[list[Operation], list[str]]:
+        """What joins the container's cgroup, and the kinds of namespace to join; `context` gets what they need."""
+        assert container.process
+        join, namespaces = self._outfitter.join(container), self._outfitter.own_namespaces(container)
+        for operation in join:
+            operation.prepare(context)
+        context.descriptors["process"] = os.dup(container.process.pidfd)
+        if "pid" in namespaces:
+            context.descriptors["pid_namespace"] = os.dup(container.process.pidfd)
+        return join, namespaces
+
+    def _operations(
+        self, execution: Execution, join: list[Operation], namespaces: list[str], context: Context
+    ) -> list[Operation]:
         """The plan of an exec: into the cgroup and the namespaces, then become who it is to be."""
         config, container = execution.config, execution.container
         assert container.process
-        context.descriptors["process"] = os.dup(container.process.pidfd)
-        namespaces = self._outfitter.own_namespaces(container)
-        if "pid" in namespaces:
-            context.descriptors["pid_namespace"] = os.dup(container.process.pidfd)
         root = os.open(f"/proc/{container.process.pid}/root", os.O_PATH | os.O_DIRECTORY)
         try:
             identity = self._outfitter.identity(container, root, config.User or None)
@@ -181,7 +187,7 @@ class Executions:
         seccomp = None
         if not config.Privileged:
             seccomp = self._outfitter.filter(container, capabilities["bounding"], context)
-        return entering(process, self._outfitter.join(container), namespaces, seccomp)
+        return entering(process, join, namespaces, seccomp)
 
     async def wait(self, exec_id: str) -> int:
         """Its exit code, when it has one."""
@@ -194,7 +200,7 @@ class Executions:
     def container_ended(self, container: Container) -> None:
         """Its execs end with it."""
         for execution in [each for each in self._all.values() if each.container is container]:
-            self._finish(execution, 137)
+            self._finish(execution, _KILLED)
 
     def _finish(self, execution: Execution, code: int) -> None:
         """It runs no more; who asks for its exit code in time hears it."""

@@ -161,13 +161,11 @@ def clone_tree(path: str, *, recursive: bool = False, directory: int = AT_FDCWD)
     return call("open_tree", directory, path, flags, subject=path)
 
 
-def attach(mount: int, target: int) -> None:
-    """Attaches a mount that a descriptor holds on the file or directory that the descriptor `target` holds.
-
-    `move_mount(2)`
-    """
-    flags = _MOVE_MOUNT_F_EMPTY_PATH | _MOVE_MOUNT_T_EMPTY_PATH
-    call("move_mount", mount, "", target, "", flags, subject=_name_of(target))
+def attach(mount: int, target: int, name: str = "") -> None:
+    """Attaches a mount that a descriptor holds on the file or directory that the descriptor `target` holds, or on what
+    is called `name` in there. `move_mount(2)`"""
+    flags = _MOVE_MOUNT_F_EMPTY_PATH | (0 if name else _MOVE_MOUNT_T_EMPTY_PATH)
+    call("move_mount", mount, "", target, name, flags, subject=lambda: name or _name_of(target))
 
 
 def attach_at(mount: int, path: str) -> None:
@@ -185,7 +183,7 @@ def set_attributes(mount: int, bits: int, clear: int = 0, propagation: int = 0, 
         return
     arguments = struct.pack("QQQQ", bits, clear, propagation, 0)
     flags = AT_EMPTY_PATH | (AT_RECURSIVE if recursive else 0)
-    call("mount_setattr", mount, "", flags, arguments, len(arguments), subject=_name_of(mount))
+    call("mount_setattr", mount, "", flags, arguments, len(arguments), subject=lambda: _name_of(mount))
 
 
 def mount(source: str, target: str, filesystem: str = "", flags: int = 0, data: str = "") -> None:

@@ -10,6 +10,10 @@ import ctypes
 import errno
 import os
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 # Numbers from 424 on are the same on every architecture; the older ones are not (`syscalls(2)`).
 _SHARED = {
     "pidfd_send_signal": 424,
@@ -80,16 +84,17 @@ class KernelError(OSError):
         return f"{said}: {self.hint}" if self.hint else said
 
 
-def call(name: str, *arguments: object, subject: str = "") -> int:
+def call(name: str, *arguments: object, subject: str | Callable[[], str] = "") -> int:
     """Makes one system call and returns its result; raises `KernelError` where it returns -1.
 
     An `int` is passed as a machine word, `str` and `bytes` as a pointer to a C string, `None` as a null pointer,
-    ctypes objects (buffers, `byref`) as they are. `subject` says in an error what the call was made on.
+    ctypes objects (buffers, `byref`) as they are. `subject` says in an error what the call was made on; a function is
+    asked only then.
     """
     words = [_word(argument) for argument in arguments]
     result = int(libc.syscall(ctypes.c_long(NUMBERS[name]), *words))
     if result == -1:
-        raise KernelError(ctypes.get_errno(), name, subject)
+        raise KernelError(ctypes.get_errno(), name, subject if isinstance(subject, str) else subject())
     return result
 
 

@@ -270,7 +270,9 @@ class MountCgroups(Operation):
     def apply(self, context: Context) -> None:
         options = Options(self.options)
         if not self.hierarchies:
-            self._mount(context.root, "", self.target, options)
+            made = self._new_mount("", options)
+            _attach(made, context.root, self.target, options)
+            os.close(made)
             return
         above = mounts.new_mount("tmpfs", "tmpfs", ["mode=755"], options.set & ~MOUNT_ATTR_RDONLY)
         try:
@@ -279,18 +281,16 @@ class MountCgroups(Operation):
             _attach(above, context.root, self.target, Options([]))
             for name, controllers in self.hierarchies.items():
                 os.mkdir(name, dir_fd=above)
-                self._mount(above, controllers, name, options)
+                made = self._new_mount(controllers, options)
+                mounts.attach(made, above, name)
+                os.close(made)
             mounts.set_attributes(above, options.set & MOUNT_ATTR_RDONLY)
         finally:
             os.close(above)
 
-    def _mount(self, root: int, controllers: str, target: str, options: Options) -> None:
+    def _new_mount(self, controllers: str, options: Options) -> int:
         named = controllers.split(",") if controllers else []
-        made = mounts.new_mount("cgroup" if named else "cgroup2", "cgroup", named, options.set)
-        try:
-            _attach(made, root, target, options)
-        finally:
-            os.close(made)
+        return mounts.new_mount("cgroup" if named else "cgroup2", "cgroup", named, options.set)
 
     def shell(self) -> str:
         target = f"$ROOT{quote(self.target)}"
@@ -459,9 +459,11 @@ def _attach(mount: int, root: int, path: str, options: Options) -> None:
 
 
 def _set_attributes(mount: int, options: Options) -> None:
-    mounts.set_attributes(mount, options.set, options.clear)
-    mounts.set_attributes(mount, options.recursive_set, options.recursive_clear, recursive=True)
-    mounts.set_attributes(mount, 0, propagation=options.propagation or MS_PRIVATE, recursive=options.propagate_all)
+    of_one, of_all = options.propagation or MS_PRIVATE, 0
+    if options.propagate_all:
+        of_one, of_all = of_all, of_one
+    mounts.set_attributes(mount, options.set, options.clear, of_one)
+    mounts.set_attributes(mount, options.recursive_set, options.recursive_clear, of_all, recursive=True)
 
 
 def _on(root: int, path: str, change: Callable[[int], None]) -> None:
