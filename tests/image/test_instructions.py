@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from cutaway.image.config import Healthcheck, RunConfig
 from cutaway.image.errors import InvalidChange
 from cutaway.image.instructions import applied
 
@@ -36,6 +37,30 @@ def test_ports_volumes_and_places() -> None:
     assert (run.working_dir, run.user, run.stop_signal) == ("/srv/data", "1000:1000", "SIGQUIT")
 
 
+def test_what_an_image_or_container_had_is_built_upon() -> None:
+    before = RunConfig(env=["PATH=/bin", "HOME=/root"], cmd=["sh"], entrypoint=["/init"], labels={"a": "b"})
+    changes = ["ENV PATH=/opt/bin:$PATH X='$HOME' Y=${NONE:-z}${HOME:+w}\\$PATH", "WORKDIR ${HOME}/x", "LABEL c=d"]
+    run = applied(changes, before)
+    assert run.env == ["PATH=/opt/bin:/bin", "HOME=/root", "X=$HOME", "Y=zw$PATH"]
+    assert (run.working_dir, run.labels, run.cmd) == ("/root/x", {"a": "b", "c": "d"}, ["sh"])
+    assert before.env == ["PATH=/bin", "HOME=/root"]
+
+
+def test_a_new_entrypoint_discards_a_command_it_was_not_made_with() -> None:
+    before = RunConfig(cmd=["old"], entrypoint=["/old"])
+    assert applied(['ENTRYPOINT ["/new"]'], before).cmd is None
+    assert applied(['CMD ["new"]', 'ENTRYPOINT ["/new"]'], before).cmd == ["new"]
+    assert applied(['CMD ["new"]'], before).entrypoint == ["/old"]
+
+
+def test_health_and_triggers() -> None:
+    run = applied(["HEALTHCHECK --interval=1m30s --retries=2 CMD curl -f localhost", "ONBUILD RUN make"])
+    assert run.healthcheck == Healthcheck(test=["CMD-SHELL", "curl -f localhost"], interval=90 * 10**9, retries=2)
+    assert run.on_build == ["RUN make"]
+    assert applied(['HEALTHCHECK CMD ["a", "b"]']).healthcheck == Healthcheck(test=["CMD", "a", "b"])
+    assert applied(["HEALTHCHECK NONE"]).healthcheck == Healthcheck(test=["NONE"])
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -47,6 +72,10 @@ def test_ports_volumes_and_places() -> None:
         ("EXPOSE 0", "invalid containerPort: 0"),
         ("EXPOSE 90-80", "invalid containerPort: 90-80"),
         ("EXPOSE 80/icmp", "invalid containerPort: 80/icmp"),
+        ("ONBUILD FROM x", "FROM isn't allowed as an ONBUILD trigger"),
+        ("HEALTHCHECK --often=1s CMD x", "unknown flag: --often"),
+        ("HEALTHCHECK --interval=often CMD x", "invalid argument 'often' for --interval"),
+        ("HEALTHCHECK x", "HEALTHCHECK wants NONE, or CMD and a command"),
         ("STOPSIGNAL FLY", "invalid signal: FLY"),
     ],
 )

@@ -17,7 +17,8 @@ from cutaway.image.config import Healthcheck, RunConfig
 from cutaway.image.errors import InvalidChange
 
 _WORD = re.compile(r"""(?:[^\s"'\\]|\\.|"(?:[^"\\]|\\.)*"|'[^']*')+""")
-_PART = re.compile(r"""\\(.)|"((?:[^"\\]|\\.)*)"|'([^']*)'|([^"'\\])""")
+_QUOTED = re.compile(r"""'([^']*)'|"((?:[^"\\]|\\.)*)"|((?:[^"'\\]|\\.)+)""")
+_REPLACED = re.compile(r"\\(.)|\$(\w+)|\$\{(\w+)(?::([-+])([^}]*))?\}")
 _PORT = re.compile(r"(\d{1,5})(?:-(\d{1,5}))?(?:/(tcp|udp|sctp))?", re.IGNORECASE)
 _SHELL = ["/bin/sh", "-c"]
 _FLAGS = re.compile(r"--([\w-]+)=(\S+)\s+")
@@ -55,36 +56,36 @@ def _entrypoint(run: RunConfig, rest: str) -> None:
 
 
 def _env(run: RunConfig, rest: str) -> None:
-    pairs = dict(variable.split("=", 1) for variable in run.env or [])
-    pairs |= _pairs("ENV", rest)
+    pairs = _environment(run) | _pairs(run, "ENV", rest)
     run.env = [f"{name}={value}" for name, value in pairs.items()]
 
 
 def _label(run: RunConfig, rest: str) -> None:
-    run.labels = (run.labels or {}) | _pairs("LABEL", rest)
+    run.labels = (run.labels or {}) | _pairs(run, "LABEL", rest)
 
 
 def _workdir(run: RunConfig, rest: str) -> None:
-    run.working_dir = posixpath.normpath(posixpath.join("/", run.working_dir, _unquoted(rest)))
+    run.working_dir = posixpath.normpath(posixpath.join("/", run.working_dir, _unquoted(run, rest)))
 
 
 def _user(run: RunConfig, rest: str) -> None:
-    run.user = _unquoted(rest)
+    run.user = _unquoted(run, rest)
 
 
 def _expose(run: RunConfig, rest: str) -> None:
     ports = dict(run.exposed_ports or {})
     for word in rest.split():
-        ports |= {port: {} for port in _ports(word)}
+        ports |= {port: {} for port in _ports(_unquoted(run, word))}
     run.exposed_ports = ports
 
 
 def _volume(run: RunConfig, rest: str) -> None:
-    paths = _json_words(rest) or [_unquoted(word) for word in _WORD.findall(rest)]
+    paths = _json_words(rest) or [_unquoted(run, word) for word in _WORD.findall(rest)]
     run.volumes = (run.volumes or {}) | {path: {} for path in paths}
 
 
 def _stopsignal(run: RunConfig, rest: str) -> None:
+    rest = _unquoted(run, rest)
     name = "SIG" + rest.upper().removeprefix("SIG")
     if not (rest.isdigit() and 0 < int(rest) <= signal.SIGRTMAX) and name not in signal.Signals.__members__:
         raise InvalidChange(f"invalid signal: {rest}")
@@ -150,7 +151,7 @@ def _json_words(rest: str) -> list[str] | None:
         return None
 
 
-def _pairs(name: str, rest: str) -> dict[str, str]:
+def _pairs(run: RunConfig, name: str, rest: str) -> dict[str, str]:
     """`A=1 B=2`, or the old form `A the whole rest`."""
     words = _WORD.findall(rest)
     if words and "=" not in words[0]:
@@ -162,15 +163,30 @@ def _pairs(name: str, rest: str) -> dict[str, str]:
     for key, equals, _ in pairs:
         if not key or not equals:
             raise InvalidChange(f"{name} wants NAME=VALUE, not {key or rest}")
-    return {_unquoted(key): _unquoted(value) for key, _, value in pairs}
+    return {_unquoted(run, key): _unquoted(run, value) for key, _, value in pairs}
 
 
-def _unquoted(word: str) -> str:
+def _unquoted(run: RunConfig, word: str) -> str:
+    """A word without its quotes and escapes, and with the values of variables (`$A`, `${A}`, `${A:-otherwise}`,
+    `${A:+instead}`) that are not between single quotes."""
+    values = _environment(run)
+
+    def value(match: re.Match[str]) -> str:
+        escaped, bare, name, operator, other = match.groups()
+        found = values.get(bare or name, "")
+        if operator:
+            return (found or other) if operator == "-" else (other if found else "")
+        return found if escaped is None else escaped
+
     def plain(part: re.Match[str]) -> str:
-        escaped, double, single, other = part.groups()
-        return re.sub(r"\\(.)", r"\1", double) if double is not None else escaped or single or other or ""
+        single, double, bare = part.groups()
+        return _REPLACED.sub(value, double or bare or "") if single is None else single
 
-    return _PART.sub(plain, word)
+    return _QUOTED.sub(plain, word)
+
+
+def _environment(run: RunConfig) -> dict[str, str]:
+    return {name: value for name, _, value in (variable.partition("=") for variable in run.env or [])}
 
 
 def _ports(word: str) -> list[str]:
