@@ -11,6 +11,7 @@ import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
+from weakref import WeakValueDictionary
 
 import msgspec
 
@@ -19,6 +20,7 @@ from cutaway.image.errors import AmbiguousImage, ImageConflict, InvalidReference
 from cutaway.image.inspect import inspected
 from cutaway.image.intake import StagedLayer
 from cutaway.image.layout import Saved
+from cutaway.image.manifest import Document
 from cutaway.image.references import Reference, digest_in, short_id
 from cutaway.image.registry.access import Access
 from cutaway.image.store import Image, Listed, Store
@@ -31,6 +33,9 @@ Describe = Callable[[str], config.ImageConfig]
 when that layer is read, and may still refuse."""
 
 
+_ANYBODY = Access()
+
+
 def _silent(_: object) -> None:
     """Progress that nobody watches."""
 
@@ -41,6 +46,28 @@ class Loaded(msgspec.Struct, frozen=True):
     id: str
     tags: list[str]
     displaced: dict[str, str]
+
+
+class Pulled(msgspec.Struct, frozen=True):
+    """An image that `pull` took in: `reference` as it was asked for, with its tag or digest; `digest` that of the
+    manifest or index by this name in the registry; `is_new`: the name meant another image before, or none."""
+
+    id: str
+    reference: Reference
+    digest: str
+    is_new: bool
+
+
+class _Found(msgspec.Struct):
+    """What `pulling.pull` answers."""
+
+    digest: str
+    config: str
+    manifest: str
+    manifest_digest: str
+    media_type: str
+    blobs: list[str]
+    layers: list[StagedLayer]
 
 
 class _Member(msgspec.Struct):
@@ -66,6 +93,7 @@ class Images:
         self._leftovers = self._store.leftovers()
         self._found: dict[str, Image] = {}
         self._settling: asyncio.Task[None] | None = None
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def close(self) -> None:
         """Ends what goes on in the background; to be awaited before the database is closed."""
@@ -205,6 +233,40 @@ class Images:
         self._found.clear()
         self._settle_later()
         return loaded
+
+    async def pull(
+        self, reference: str, platform: str = "", access: Access = _ANYBODY, progress: offload.Progress = _silent
+    ) -> Pulled:
+        """Takes in the image that a reference names in its registry, for a platform (`OS/ARCHITECTURE[/VARIANT]`,
+        empty for this machine's).
+
+        `progress` gets mappings of `layer` (digest), `total` (bytes), and either `status`, in Docker's words, or `done`
+        (bytes). Raises `ImageError`; then the store is as it was, and what has come of a layer is kept for next time.
+        """
+        wanted = references.parse(reference).tagged().exact()
+        if str(wanted) == host.NAME:
+            raise InvalidReference("the name host belongs to the machine's own root file system, which is always here")
+        async with self._turns.setdefault(str(wanted), asyncio.Lock()), self._staging() as staging:
+            places = {"staging": staging, "layers": self._store.layers, "partial": self._store.partial}
+            job = {"do": "pull", "reference": str(wanted), "platform": platform, "access": access, "places": places}
+            found = msgspec.convert(await offload.run(job, progress=progress), _Found)
+            document, manifest = _taken(found.config), _taken(found.manifest)
+            name = f"{wanted.name}@{found.digest}"
+            names = [name] if wanted.digest else [name, str(wanted)]
+            displaced = self._store.tagged(names[-1])
+            kept = Document(manifest, found.media_type, found.manifest_digest)
+            self._store.add([(document, names)], staging, found.layers, kept)
+            self._store.drop_partial(found.blobs)
+        self._found.clear()
+        self._settle_later()
+        identifier = config.image_id(document)
+        return Pulled(identifier, wanted, found.digest, is_new=displaced != identifier)
+
+    async def remote_tags(self, repository: str, access: Access = _ANYBODY) -> list[str]:
+        """The tags that a repository has in its registry. Raises `RegistryError`."""
+        name = references.parse(repository).name
+        tags: list[str] = await offload.run({"do": "tags", "reference": name, "access": access})
+        return tags
 
     async def save(self, names: Sequence[str], target: int) -> None:
         """Writes an archive of images, as `layout` describes it, to the descriptor `target`.

@@ -15,13 +15,15 @@ from cutaway.image.store import Image
 _NEVER = "0001-01-01T00:00:00Z"
 
 
-def inspected(image: Image, tags: Sequence[Reference], tagged_at: float) -> dict[str, Any]:
+def inspected(
+    image: Image, tags: Sequence[Reference], digests: Sequence[Reference], tagged_at: float
+) -> dict[str, Any]:
     """The JSON object for one image. `tagged_at` in seconds since 1970, 0 for never."""
     config = image.config
     return {
         "Id": image.id,
         "RepoTags": [tag.familiar for tag in tags],
-        "RepoDigests": [],
+        "RepoDigests": [digest.familiar for digest in digests],
         "Parent": "",
         "Comment": config.comment,
         "Created": config.created or _NEVER,

@@ -53,25 +53,32 @@ def take_in(
     name: str,
     expected: tuple[str, str] = ("", ""),
     progress: Callable[[int], None] = lambda _: None,
+    stored: str = "",
 ) -> StagedLayer:
     """Reads a layer archive, compressed or not, into the directory `staging`.
 
     `expected` is its (digest, diff ID) as far as known: what does not match is refused. `progress` is told the bytes
-    read so far. Raises `BrokenArchive`, or `ImageError` where the system refuses; what was made stays for the caller.
+    read so far. `stored` is a file that has the archive once it has been read, if there is one: then that becomes the
+    blob, and no other is written. Raises `BrokenArchive`, or `ImageError` where the system refuses; what was made
+    stays for the caller.
     """
     start, chunks = peek(chunks)
     kind = recognised(start)
     if kind not in MEDIA_TYPES:
+        if stored:
+            raise BrokenArchive(f"the layer is compressed with {kind}, which no registry should have")
         chunks, kind = inflated(chunks, kind), NONE
     blob = diff = hashlib.sha256()
     blob_path = os.path.join(staging, name + ".blob")
-    plain = _ahead(_stored(chunks, blob, blob_path, progress))
+    plain = _ahead(_hashed(chunks, blob) if stored else _stored(chunks, blob, blob_path, progress))
     if kind != NONE:
         diff = hashlib.sha256()
         plain = _ahead(_hashed(inflated(plain, kind), diff))
     try:
         with closing(plain):
             unpacker = _unpack(plain, os.path.join(staging, name + ".layer"))
+        if stored:
+            os.link(stored, blob_path)
     except OSError as error:
         raise ImageError(f"cannot store the layer: {error.strerror}") from error
     layer = StagedLayer(

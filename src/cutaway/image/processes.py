@@ -97,7 +97,7 @@ def _fork(do: Callable[[], Any], outcome: str) -> int:
         try:
             end_with(parent)
             encoded = msgspec.json.encode(attempt(do))
-            with open(outcome, "xb") as file:
+            with open(outcome, "wb") as file:
                 file.write(encoded)
         finally:
             os._exit(0)

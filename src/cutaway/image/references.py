@@ -66,6 +66,10 @@ class Reference(msgspec.Struct, frozen=True):
         """The same with the tag `latest` where it has neither tag nor digest."""
         return self if self.tag or self.digest else Reference(self.domain, self.path, DEFAULT_TAG)
 
+    def exact(self) -> Reference:
+        """The same without its tag where it has a digest, which alone counts then."""
+        return Reference(self.domain, self.path, digest=self.digest) if self.digest else self
+
     def _suffix(self) -> str:
         return (f":{self.tag}" if self.tag else "") + (f"@{self.digest}" if self.digest else "")
 

@@ -2,6 +2,7 @@
 
     <root>/blobs/sha256/HEX     layer archives as they came
     <root>/layers/HEX           each layer unpacked, named by its diff ID, in the form overlayfs wants
+    <root>/partial/HEX          what has come of blobs whose download was stopped
     <root>/staging/NAME         what is being taken in, or thrown away; whatever is there at a start is a crash's
 
 A layer is moved into place with `rename(2)` before the database names it and out of place after the database has
@@ -38,6 +39,8 @@ from cutaway.kernel.overlay import OPAQUE
 _FS_TOPDIR_FL = 0x00020000
 _FS_IOC_GETFLAGS = 0x80006601 | struct.calcsize("l") << 16
 _FS_IOC_SETFLAGS = 0x40006602 | struct.calcsize("l") << 16
+
+_PARTIAL_KEPT = 7 * 24 * 3600  # seconds
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS images (
@@ -118,7 +121,8 @@ class Store:
     def __init__(self, root: str, database: sqlite3.Connection) -> None:
         self.root, self._database = os.path.abspath(root), database
         self.blobs, self.layers, self.staging = (self.path(name) for name in ("blobs/sha256", "layers", "staging"))
-        for directory in (self.blobs, self.layers, self.staging):
+        self.partial = self.path("partial")
+        for directory in (self.blobs, self.layers, self.staging, self.partial):
             os.makedirs(directory, mode=0o700, exist_ok=True)
         _spread(self.staging)
         database.execute("PRAGMA foreign_keys = ON")
@@ -367,7 +371,18 @@ class Store:
         for directory, known in ((self.layers, layers), (self.blobs, blobs)):
             for name in set(os.listdir(directory)) - known:
                 self._set_aside(os.path.join(directory, name))
+        for entry in list(os.scandir(self.partial)):
+            if entry.name in blobs or entry.stat().st_mtime < time.time() - _PARTIAL_KEPT:
+                self._set_aside(entry.path)
         return os.listdir(self.staging)
+
+    def drop_partial(self, digests: Iterable[str]) -> None:
+        """Forgets what had come of these blobs, which are in the store now."""
+        for digest in digests:
+            try:
+                os.unlink(os.path.join(self.partial, _hex(digest)))
+            except FileNotFoundError:
+                pass
 
     def stage(self) -> str:
         """Makes a directory in the staging directory; returns its name."""

@@ -91,6 +91,20 @@ def _take_in(files: Source, layer: Layer, staging: str) -> StagedLayer:
     return intake.take_in(files.chunks(layer.file), staging, name, expected, progress)
 
 
+def pull(**job: Any) -> Any:
+    """Takes in an image from a registry: `pulling.pull`."""
+    from cutaway.image import pulling
+
+    return pulling.pull(**job)
+
+
+def tags(**job: Any) -> Any:
+    """What tags a repository in a registry has."""
+    from cutaway.image import pulling
+
+    return pulling.tags(**job)
+
+
 def remove(directory: str, names: list[str]) -> None:
     """Removes whole trees from `directory`."""
     parent = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
@@ -145,6 +159,8 @@ _JOBS: dict[str, Callable[..., Any]] = {
     "import": import_,
     "commit": commit,
     "load": load,
+    "pull": pull,
+    "tags": tags,
     "save": save,
     "login": login,
     "remove": remove,
