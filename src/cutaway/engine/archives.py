@@ -35,7 +35,9 @@ Result = TypeVar("Result")
 
 _PIECE = 1 << 16  # bytes: what a pipe holds
 _MOST_LINKS = 40  # MAXSYMLINKS of the kernel
-_EVERY_CONTAINERS = {"/dev", "/proc", "/sys", "/etc/hostname", "/etc/hosts", "/etc/resolv.conf"}
+MADE_FOR_MOUNTS = {"/dev", "/proc", "/sys", "/etc/hostname", "/etc/hosts", "/etc/resolv.conf"}
+"""Where something is mounted in every container, and what is therefore made where the image has nothing there."""
+
 _CHANGES: dict[str, int] = {"C": 0, "A": 1, "D": 2}
 
 
@@ -136,7 +138,7 @@ class Archives:
 
 def _without_ours(changes: list[tuple[str, str]]) -> list[tuple[str, str]]:
     """Without the places that every container is given to mount on; and /etc, where nothing else in it is changed."""
-    others = [(kind, path) for kind, path in changes if kind != "A" or path not in _EVERY_CONTAINERS]
+    others = [(kind, path) for kind, path in changes if kind != "A" or path not in MADE_FOR_MOUNTS]
     etc_is_changed = any(path.startswith("/etc/") for _, path in others)
     return [(kind, path) for kind, path in others if path != "/etc" or etc_is_changed]
 

@@ -30,6 +30,7 @@ from cutaway.engine.publishing import Publishing
 from cutaway.engine.recovery import Recovery
 from cutaway.engine.seccomp import Filters
 from cutaway.engine.signals import signal_number
+from cutaway.engine.snapshots import Snapshots
 from cutaway.engine.spawners import SpawnerLink
 from cutaway.engine.starting import Starter
 from cutaway.engine.system import info, version
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Iterable, Sequence
 
     from cutaway.engine import model
-    from cutaway.engine.interface import Exit, LogLine, Stdio, Streams, Usage
+    from cutaway.engine.interface import Commit, Exit, LogLine, Stdio, Streams, Usage
     from cutaway.engine.places import Places
     from cutaway.engine.processes import Process
     from cutaway.engine.spawners import Adoption
@@ -82,6 +83,7 @@ class LocalEngine:
         self._catalogue = Catalogue(self._images)
         self._archives = Archives(self._volumes, self._images)
         self._limits = Limits(self._all, self._outfitter, self._publishing, unfinished)
+        self._snapshots = Snapshots(self._images, self._limits)
         self._lifecycle.on_container_end(self._executions.container_ended)
         self._lifecycle.on_container_removal(self._images.release)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -224,6 +226,12 @@ class LocalEngine:
 
     async def diff(self, name: str) -> list[model.Change]:
         return await self._archives.diff(self._all.find(name))
+
+    async def commit(self, name: str, asked: Commit) -> str:
+        return await self._snapshots.commit(self._all.find(name), asked)
+
+    async def export(self, name: str, descriptor: int) -> None:
+        await self._snapshots.export(self._all.find(name), descriptor)
 
     async def path_stat(self, name: str, path: str) -> model.PathStat:
         return await self._archives.stat(self._all.find(name), path)

@@ -57,6 +57,17 @@ class LogLine(NamedTuple):
     line: bytes
 
 
+class Commit(NamedTuple):
+    """How an image is to be made of a container. `reference` may be empty; `changes` are Dockerfile
+    instructions; `pause`: a container that runs stands still while it is read."""
+
+    reference: str = ""
+    author: str = ""
+    message: str = ""
+    changes: Sequence[str] = ()
+    pause: bool = True
+
+
 class Usage(NamedTuple):
     """What a container has used so far, and is using. Times in nanoseconds, sizes in bytes."""
 
@@ -128,6 +139,12 @@ class Engine(Protocol):
     async def usage(self, name: str) -> Usage: ...
 
     async def diff(self, name: str) -> list[model.Change]: ...
+
+    async def commit(self, name: str, asked: Commit) -> str:
+        """Makes an image of a container; returns the image's ID."""
+
+    async def export(self, name: str, descriptor: int) -> None:
+        """Writes a container's root file system, without what is mounted in it, as a tar archive to a descriptor."""
 
     def logs(
         self,

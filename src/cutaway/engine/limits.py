@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import asdict, replace
@@ -16,6 +17,8 @@ from cutaway.plan.operation import Context, dump
 from cutaway.plan.plan import apply, undo
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from cutaway.engine.containers import Container, Containers
     from cutaway.engine.database import Table
     from cutaway.engine.model import HostConfig, UpdateRequest
@@ -61,6 +64,16 @@ class Limits:
             if not container.state.Paused:
                 raise Conflict(f"Container {container.id} is not paused")
             await self._thaw(container, self._freeze(container))
+
+    @asynccontextmanager
+    async def paused(self, container: Container) -> AsyncIterator[None]:
+        """The same for a while; one that is no more paused then, or does not even run, is left as it is."""
+        await self.pause(container)
+        try:
+            yield
+        finally:
+            if container.state.Paused:
+                await self.unpause(container)
 
     def _freeze(self, container: Container) -> FreezeCgroup:
         cgroup = self._outfitter.cgroup(container)

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, NamedTuple
 from cutaway.cli.listing import Column, Listing
 from cutaway.cli.output import archive_target
 from cutaway.cli.verb import UNLIMITED, verb
-from cutaway.cli.verbs.common import FILTER, FORMAT, NO_TRUNC, QUIET_IDS
+from cutaway.cli.verbs.common import CHANGE, FILTER, FORMAT, NO_TRUNC, QUIET_IDS
 from cutaway.engine import filters, units
 from cutaway.engine.errors import InvalidArgument
-from cutaway.engine.options.option import BOOL, LIST, STRING, Option
+from cutaway.engine.options.option import BOOL, STRING, Option
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -97,7 +97,7 @@ def _rows(image: Image, references: list[str], cut: bool) -> Iterator[Row]:
     usage="[OPTIONS] FILE|- [REPOSITORY[:TAG]]",
     summary="Make an image of a tar archive of a file system",
     options=[
-        Option("change", LIST, "Dockerfile instruction that applies to the image: CMD, ENV, …", short="c"),
+        CHANGE,
         Option("message", STRING, "What the image's history says of it", short="m"),
     ],
     arguments=(1, 2),
