@@ -15,7 +15,7 @@ from cutaway.kernel.cgroups import Cgroup, UnsupportedResource, host_layout
 from cutaway.kernel.namespaces import identity
 from cutaway.plan.cgroups import create_operations, join_operation
 from cutaway.plan.mounts import MountOverlay, MountTmpfs
-from cutaway.runtime.compile import Given, inside, new_namespaces
+from cutaway.runtime.compile import Given, inside, new_namespaces, shown_hierarchies
 from cutaway.runtime.identity import IdentityError, identify
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class Outfitter:
         self._places, self._containers = places, containers
         self._endpoints, self._volumes, self._filters = endpoints, volumes, filters
         self._layout = host_layout()
-        self._hierarchies, self._links = _shown_hierarchies(self._layout)
+        self._hierarchies, self._links = shown_hierarchies(self._layout)
         memory = self._layout.find("memory")
         self._swap = memory is not None and _accounts_swap(memory.mount_point, memory.version)
 
@@ -232,21 +232,6 @@ class Outfitter:
                 f"cannot join IPC of container {donor.name}: non-shareable IPC (start it with --ipc shareable)"
             )
         return shm
-
-
-def _shown_hierarchies(layout: Any) -> tuple[dict[str, str], dict[str, str]]:
-    """The cgroup file systems as a container sees them: directory → mount options, and links beside them."""
-    if all(each.version == 2 for each in layout.hierarchies):
-        return {}, {}
-    shown: dict[str, str] = {}
-    links: dict[str, str] = {}
-    for each in layout.hierarchies:
-        name = os.path.basename(each.mount_point)
-        named = [controller for controller in each.controllers if controller.startswith("name=")]
-        shown[name] = ",".join(["none", *named] if named else each.controllers) if each.version == 1 else ""
-        if each.version == 1 and len(each.controllers) > 1:
-            links |= dict.fromkeys(each.controllers, name)
-    return shown, links
 
 
 def _accounts_swap(mount_point: str, version: int) -> bool:

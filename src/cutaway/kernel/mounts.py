@@ -68,6 +68,12 @@ _ATTRIBUTES: dict[str, tuple[int, int]] = {  # name: bits to set, bits to clear
     "nosymfollow": (MOUNT_ATTR_NOSYMFOLLOW, 0),
     "symfollow": (0, MOUNT_ATTR_NOSYMFOLLOW),
 }
+SUPERBLOCK_FLAGS = frozenset({"sync", "async", "dirsync", "lazytime", "nolazytime", "mand", "nomand"})
+"""What is one for all mounts of a file system: of a bind mount the kernel takes it and leaves it as it is."""
+_UNHEARD = frozenset(
+    {"defaults", "silent", "loud", "acl", "noacl", "iversion", "noiversion", "nofail", "auto", "noauto"}
+)
+"""Words of mount(8), and flags of mount(2), that no file system takes from the kernel."""
 _PROPAGATION = {"private": MS_PRIVATE, "slave": MS_SLAVE, "shared": MS_SHARED, "unbindable": MS_UNBINDABLE}
 
 
@@ -76,17 +82,20 @@ class Options:
 
     `set`, `clear`: MOUNT_ATTR_ bits of this mount; `recursive_set`, `recursive_clear`: of the whole tree (`rro`, …);
     `propagation`: MS_PRIVATE and so on, 0 if not given; `propagate_all`: it is for the whole tree (`rprivate`);
-    `bind`, `recursive`: `bind` or `rbind` was given; `filesystem`: what is left, for the file system itself.
+    `bind`, `recursive`: `bind` or `rbind` was given; `remount`: a mount that is there is changed; `copy_up`: a tmpfs
+    begins with what it covers (`tmpcopyup`); `idmap`, `idmap_all`: its owners are mapped, in it or in the whole tree;
+    `filesystem`: what is left, for the file system itself.
     """
 
     __slots__ = (
-        "bind", "clear", "filesystem", "propagate_all", "propagation",
-        "recursive", "recursive_clear", "recursive_set", "set",
+        "bind", "clear", "copy_up", "filesystem", "idmap", "idmap_all", "propagate_all", "propagation",
+        "recursive", "recursive_clear", "recursive_set", "remount", "set",
     )  # fmt: skip
 
     def __init__(self, options: list[str]) -> None:
         self.set = self.clear = self.recursive_set = self.recursive_clear = self.propagation = 0
         self.bind = self.recursive = self.propagate_all = False
+        self.remount = self.copy_up = self.idmap = self.idmap_all = False
         self.filesystem: list[str] = []
         for option in options:
             self._take(option)
@@ -105,7 +114,13 @@ class Options:
             bits, cleared = _ATTRIBUTES[option[1:]]
             self.recursive_set = self.recursive_set & ~cleared | bits
             self.recursive_clear = self.recursive_clear & ~bits | cleared
-        elif option != "defaults":
+        elif option in ("idmap", "ridmap"):
+            self.idmap, self.idmap_all = True, whole_tree
+        elif option == "remount":
+            self.remount = True
+        elif option == "tmpcopyup":
+            self.copy_up = True
+        elif option not in _UNHEARD:
             self.filesystem.append(option)
 
 
@@ -177,11 +192,16 @@ def attach_at(mount: int, path: str) -> None:
         os.close(target)
 
 
-def set_attributes(mount: int, bits: int, clear: int = 0, propagation: int = 0, *, recursive: bool = False) -> None:
-    """Sets and clears MOUNT_ATTR_ bits, and the propagation (MS_PRIVATE, …, 0: as it is). `mount_setattr(2)`"""
+def set_attributes(
+    mount: int, bits: int, clear: int = 0, propagation: int = 0, *, recursive: bool = False, users: int = 0
+) -> None:
+    """Sets and clears MOUNT_ATTR_ bits, and the propagation (MS_PRIVATE, …, 0: as it is). `mount_setattr(2)`
+
+    `users`: for MOUNT_ATTR_IDMAP, a descriptor of the user namespace whose mappings change who owns the files.
+    """
     if not (bits or clear or propagation):
         return
-    arguments = struct.pack("QQQQ", bits, clear, propagation, 0)
+    arguments = struct.pack("QQQQ", bits, clear, propagation, users)
     flags = AT_EMPTY_PATH | (AT_RECURSIVE if recursive else 0)
     call("mount_setattr", mount, "", flags, arguments, len(arguments), subject=lambda: _name_of(mount))
 
@@ -210,6 +230,11 @@ def enter_root(root: int) -> None:
     pivot_root(".", ".")
     unmount(".", MNT_DETACH)
     os.chdir("/")
+
+
+def propagate(path: str, propagation: int, *, recursive: bool = False) -> None:
+    """How mounts at `path` reach other mount namespaces and come from there: MS_PRIVATE, MS_SLAVE, … `mount(2)`"""
+    mount("", path, flags=propagation | (MS_REC if recursive else 0))
 
 
 def _name_of(descriptor: int) -> str:

@@ -12,6 +12,12 @@ import struct
 
 from cutaway.kernel.syscalls import NUMBERS, KernelError, call
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import signal
+else:
+    import _signal as signal  # `signal` imports `enum`
+
 CLONE_NEWTIME = 0x00000080
 CLONE_NEWNS = 0x00020000
 CLONE_NEWCGROUP = 0x02000000
@@ -39,6 +45,7 @@ FLAGS = {
 }
 """The name under `/proc/PID/ns` and the flag that makes a new one, in an order that is safe to join in."""
 
+_SIGKILL = 9
 _SIGCHLD = 17
 _holding_the_lock = ctypes.PyDLL(None, use_errno=True)
 _python = ctypes.pythonapi
@@ -57,8 +64,9 @@ def setns(descriptor: int, flags: int = 0) -> None:
 def clone(flags: int = 0, cgroup: int = -1) -> tuple[int, int]:
     """Forks into new namespaces: `(pid, pidfd)` in the parent, `(0, -1)` in the child. `clone3(2)`
 
-    `cgroup`: a descriptor of the cgroup v2 directory the child is born in. The process must have one thread: a child
-    has only the thread that cloned it, and would wait for ever for what another one held.
+    `cgroup`: a descriptor of the cgroup v2 directory the child is born in. With CLONE_PARENT in `flags` it is a child
+    of the caller's parent. The process must have one thread: a child has only the thread that cloned it, and would wait
+    for ever for what another one held.
     """
     pidfd = ctypes.c_int(-1)
     into = CLONE_INTO_CGROUP if cgroup >= 0 else 0
@@ -67,7 +75,7 @@ def clone(flags: int = 0, cgroup: int = -1) -> tuple[int, int]:
         flags | CLONE_PIDFD | into,
         ctypes.addressof(pidfd),
         0, 0,  # child_tid, parent_tid
-        _SIGCHLD,
+        0 if flags & CLONE_PARENT else _SIGCHLD,  # a sibling takes the signal that its creator has
         0, 0, 0,  # stack, stack_size, tls
         0, 0,  # set_tid, set_tid_size
         max(cgroup, 0),
@@ -82,6 +90,54 @@ def clone(flags: int = 0, cgroup: int = -1) -> tuple[int, int]:
     if pid == -1:
         raise KernelError(number, "clone3", _names(flags))
     return pid, pidfd.value
+
+
+def map_ids(pid: int, uid_mappings: list[dict[str, int]], gid_mappings: list[dict[str, int]]) -> None:
+    """Says who users and groups of process `pid`'s new user namespace are outside; each may be said once.
+
+    Mappings are as in the OCI runtime-spec. Who has no CAP_SETGID outside may map their own group only, and must give
+    up `setgroups(2)` inside for it. Raises `KernelError`. `user_namespaces(7)`
+    """
+    try:
+        _write(f"/proc/{pid}/gid_map", _lines(gid_mappings))
+    except PermissionError:
+        _write(f"/proc/{pid}/setgroups", "deny")
+        _write(f"/proc/{pid}/gid_map", _lines(gid_mappings))
+    _write(f"/proc/{pid}/uid_map", _lines(uid_mappings))
+
+
+def user_namespace(uid_mappings: list[dict[str, int]], gid_mappings: list[dict[str, int]]) -> int:
+    """A descriptor of a new user namespace that no process is in, for the mappings of an idmapped mount."""
+    pid, pidfd = clone(CLONE_NEWUSER)
+    if pid == 0:
+        signal.pause()
+    try:
+        map_ids(pid, uid_mappings, gid_mappings)
+        return os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+    finally:
+        os.kill(pid, _SIGKILL)
+        os.waitpid(pid, 0)
+        os.close(pidfd)
+
+
+def set_time_offsets(offsets: dict[str, tuple[int, int]]) -> None:
+    """How far the clocks of the time namespace that the caller has unshared, and that its children will be in, are from
+    the host's: `{"boottime": (seconds, nanoseconds), "monotonic": …}`. `time_namespaces(7)`"""
+    lines = "".join(f"{clock} {seconds} {nanoseconds}\n" for clock, (seconds, nanoseconds) in offsets.items())
+    _write("/proc/self/timens_offsets", lines)
+
+
+def _lines(mappings: list[dict[str, int]]) -> str:
+    return "".join(f"{each['containerID']} {each['hostID']} {each['size']}\n" for each in mappings)
+
+
+def _write(path: str, text: str) -> None:
+    """In one write, which these files must have."""
+    try:
+        with open(path, "wb", buffering=0) as file:
+            file.write(text.encode())
+    except OSError as error:
+        raise KernelError(error.errno or 0, "write", f"{path}, {text.strip()!r}") from None
 
 
 def identity(kind: str, pid: int | str = "self") -> int:

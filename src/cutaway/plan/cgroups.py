@@ -52,7 +52,10 @@ class CreateCgroup(Operation):
         return "\n".join(lines)
 
     def shell_undo(self) -> str:
-        return "rmdir " + _words(self.cgroup.directories)
+        directories = self.cgroup.directories
+        return f"""\
+while read -r pid; do kill -KILL "$pid"; done < {_words([f"{directories[0]}/cgroup.procs"])}
+rmdir {_words(directories)}"""
 
     def why(self) -> str:
         return "A cgroup of its own, so that all of the container's processes are counted, limited and killed together."
@@ -84,12 +87,16 @@ class WriteCgroup(Operation):
         if self.previous:
             write(f"{self.directory}/{self.file}", self.previous)
 
+    def subject(self) -> str:
+        return f"{self.file}: {self.value}"
+
     def shell(self) -> str:
-        line = _echo(self.value, f"{self.directory}/{self.file}")
+        path = f"{self.directory}/{self.file}"
+        line = _echo(self.value, path)
         if not self.otherwise:
             return line
         file, value = self.otherwise
-        return f"{line} || {_echo(value, f'{self.directory}/{file}')}"
+        return f"if [ -e {_words([path])} ]; then {line}; else {_echo(value, f'{self.directory}/{file}')}; fi"
 
     def shell_undo(self) -> str:
         return _echo(self.previous, f"{self.directory}/{self.file}") if self.previous else ""
@@ -118,6 +125,9 @@ class LimitDevices(Operation):
         for file, lines in v1_lines(rules):
             write(f"{self.directory}/{file}", *lines)
 
+    def subject(self) -> str:
+        return f"{len(self.rules)} rules"
+
     def shell(self) -> str:
         if self.version == 2:
             shown = "\n".join(f"#   {rule}" for rule in self.rules)
@@ -145,7 +155,10 @@ class JoinCgroup(Operation):
 
     def apply(self, context: Context) -> None:
         for file in self.tasks:
-            write(file.lstrip("/"), "0", root=context.host)
+            write(file.lstrip("/"), str(context.pid), root=context.host)
+
+    def subject(self) -> str:
+        return self.directory or f"{len(self.tasks)} hierarchies"
 
     def shell(self) -> str:
         files = [*self.tasks, f"{self.directory}/cgroup.procs"] if self.directory else self.tasks

@@ -6,12 +6,14 @@ mounted on through the descriptor that was found: a link that another container 
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from shlex import quote
 
 from cutaway.kernel import mounts
-from cutaway.kernel.mounts import MOUNT_ATTR_RDONLY, MS_PRIVATE, Options
+from cutaway.kernel.mounts import MOUNT_ATTR_IDMAP, MOUNT_ATTR_RDONLY, MS_PRIVATE, MS_SLAVE, Options
+from cutaway.kernel.namespaces import user_namespace
 from cutaway.kernel.openat2 import make_directories, make_file, open_in_root
 from cutaway.kernel.overlay import forget_volatile, mount_overlay
 from cutaway.kernel.syscalls import KernelError
@@ -80,7 +82,7 @@ class MountTmpfs(Operation):
 
     def shell(self) -> str:
         target = quote(self.target)
-        return f"mkdir -p {target}; mount -t tmpfs -o {quote(','.join(self.options))} tmpfs {target}"
+        return f"mkdir -p {target}\nmount -t tmpfs -o {quote(','.join(self.options))} tmpfs {target}"
 
     def shell_undo(self) -> str:
         return f"umount {quote(self.target)}"
@@ -128,31 +130,75 @@ class MountVolume(Operation):
         return "What the volume holds is kept elsewhere, and mounted for as long as a container uses it."
 
 
+class SetPropagation(Operation):
+    """How mounts that are made from now on reach other mount namespaces and come from there, for the root of the one
+    that the process is in: `option` is a word of `mount(8)`, as `rslave` (they come, and none go) or `rprivate`."""
+
+    option: str
+    manual = "mount_namespaces(7)"
+
+    def apply(self, context: Context) -> None:  # noqa: ARG002
+        options = Options([self.option])
+        mounts.propagate("/", options.propagation, recursive=options.propagate_all)
+
+    def shell(self) -> str:
+        return f"mount --make-{self.option} /"
+
+    def why(self) -> str:
+        return f"Whether what is mounted here is seen elsewhere, and what is mounted there here: {self.option}."
+
+
 class AttachRoot(Operation):
-    """Brings the directory `source` of the host in as the mount that becomes the container's root."""
+    """Brings the directory `source` of the host in as the mount that becomes the container's root, on the directory
+    `target` of the mount namespace.
+
+    With `follows_host`, what is mounted below `source` on the host from now on appears inside, too.
+    """
 
     source: str
+    target: str = "/root"
+    follows_host: bool = False
     manual = "open_tree(2)"
 
     def prepare(self, context: Context) -> None:
         context.descriptors["root"] = root = mounts.clone_tree(self.source, recursive=True)
-        mounts.set_attributes(root, 0, propagation=MS_PRIVATE, recursive=True)
+        mounts.set_attributes(root, 0, propagation=MS_SLAVE if self.follows_host else MS_PRIVATE, recursive=True)
 
     def apply(self, context: Context) -> None:
         context.root = context.descriptors["root"]
-        mounts.attach_at(context.root, "/root")
+        mounts.attach_at(context.root, self.target)
 
     def shell(self) -> str:
-        return f"ROOT={quote(self.source)}; mount --make-rprivate /; mount --rbind $ROOT $ROOT"
+        kind = "rslave" if self.follows_host else "rprivate"
+        return f'ROOT={quote(self.source)}\nmount --make-{kind} /\nmount --rbind "$ROOT" "$ROOT"'
 
     def why(self) -> str:
         return "A mount of its own for the root, cut off from the host: what is mounted in it is seen nowhere else."
 
 
+class OpenRoot(Operation):
+    """The directory `source` of the host as the container's root, where it has no mount namespace to attach it in."""
+
+    source: str
+    manual = "chroot(2)"
+
+    def prepare(self, context: Context) -> None:
+        context.descriptors["root"] = os.open(self.source, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    def apply(self, context: Context) -> None:
+        context.root = context.descriptors["root"]
+
+    def shell(self) -> str:
+        return f"ROOT={quote(self.source)}"
+
+    def why(self) -> str:
+        return "The container sees the host's mounts below this directory, as it was asked to share them."
+
+
 class Mount(Operation):
     """A file system mounted inside: /proc, a tmpfs, devpts, … `options` as in the OCI runtime-spec.
 
-    A tmpfs whose options give no mode gets that of the directory which it covers.
+    A tmpfs whose options give no mode gets that of the directory which it covers, and its contents with `tmpcopyup`.
     """
 
     filesystem: str
@@ -166,6 +212,10 @@ class Mount(Operation):
         own = [*self._covered_mode(context.root), *options.filesystem]
         made = mounts.new_mount(self.filesystem, self.source, own, options.set)
         try:
+            if options.copy_up:
+                from cutaway.plan.copyup import copy_tree
+
+                _on(context.root, self.target, lambda covered: copy_tree(covered, made))
             _attach(made, context.root, self.target, options)
         finally:
             os.close(made)
@@ -176,12 +226,15 @@ class Mount(Operation):
             _on(root, self.target, lambda covered: modes.append(f"mode={stat.S_IMODE(os.fstat(covered).st_mode):o}"))
         return modes
 
+    def subject(self) -> str:
+        return self.target
+
     def shell(self) -> str:
-        options = f" -o {quote(','.join(self.options))}" if self.options else ""
-        target = f"$ROOT{quote(self.target)}"
-        return (
-            f"mkdir -p {target}; mount -t {self.filesystem}{options} {quote(self.source or self.filesystem)} {target}"
-        )
+        target = _in_root(self.target)
+        options = list(self.options)
+        if self.filesystem == "tmpfs" and not any(option.startswith("mode=") for option in options):
+            options.append(f"mode=$(stat -c %a {target})")
+        return f"mkdir -p {target}\n" + _shell_mount(self.filesystem, self.source, target, options)
 
     def why(self) -> str:
         return _REASONS.get(self.target, f"A {self.filesystem} of the container's own at {self.target}.")
@@ -191,11 +244,15 @@ class BindMount(Operation):
     """A file or directory of the host, seen inside at `target`.
 
     With the option `X-mount.subdir=PATH` it is what is at that path in `source`, whose links cannot lead out of it.
+    With mappings, as in the OCI runtime-spec, the files of owner `containerID` are shown as those of `hostID`; with
+    `ridmap` in the mounts below, too.
     """
 
     source: str
     target: str
     options: list[str] = []
+    uid_mappings: list[dict[str, int]] = []
+    gid_mappings: list[dict[str, int]] = []
     manual = "mount(8)"
 
     @property
@@ -210,17 +267,30 @@ class BindMount(Operation):
             else mounts.clone_tree(self.source, recursive=recursive)
         )
         context.descriptors[self._held_as] = held
+        if self.uid_mappings:
+            self._map_owners(held)
+
+    def _map_owners(self, held: int) -> None:
+        users = user_namespace(self.uid_mappings, self.gid_mappings)
+        try:
+            mounts.set_attributes(held, MOUNT_ATTR_IDMAP, recursive=Options(self.options).idmap_all, users=users)
+        finally:
+            os.close(users)
 
     def apply(self, context: Context) -> None:
         _attach(context.descriptors[self._held_as], context.root, self.target, Options(self.options))
 
+    def subject(self) -> str:
+        return self.target
+
     def shell(self) -> str:
         options = Options(self.options)
-        source = quote(f"{self.source}/{_subdirectory(self.options)}".rstrip("/"))
+        source = quote(f"{self.source}/{_subdirectory(self.options)}".rstrip("/") or "/")
         bind = "--rbind" if options.recursive else "--bind"
-        target = f"$ROOT{quote(self.target)}"
-        make = f"[ -d {source} ] && mkdir -p {target} || touch {target}"
-        return f"{make}; mount {bind} {source} {target}" + "".join(_shell_flag(flag, target) for flag in self.options)
+        target, above = _in_root(self.target), _in_root(os.path.dirname(self.target))
+        make = f"if [ -d {source} ]; then mkdir -p {target}; else mkdir -p {above}; [ -e {target} ] || : > {target}; fi"
+        lines = [make, f"mount {bind} {source} {target}", *(_shell_flag(flag, target) for flag in self.options)]
+        return "\n".join(filter(None, lines))
 
     def why(self) -> str:
         return f"{self.source} of the host is seen inside as {self.target}."
@@ -246,12 +316,31 @@ def _shell_flag(flag: str, target: str) -> str:
     if flag in ("bind", "rbind", "rw") or flag.startswith(SUBDIRECTORY):
         return ""
     if flag == "rro":
-        return f" && findmnt -Rno TARGET {target} | while read -r each; do mount -o remount,bind,ro $each; done"
-    return (
-        f" && mount --make-{flag} {target}"
-        if Options([flag]).propagation
-        else f" && mount -o remount,bind,{flag} {target}"
-    )
+        return f'findmnt -Rnlo TARGET {target} | while read -r each; do mount -o remount,bind,ro "$each"; done'
+    return f"mount --make-{flag} {target}" if Options([flag]).propagation else f"mount -o remount,bind,{flag} {target}"
+
+
+class Remount(Operation):
+    """Changes a mount that is there already: `options` as in the OCI runtime-spec, of which those of a mount count."""
+
+    target: str
+    options: list[str]
+    manual = "mount_setattr(2)"
+
+    def apply(self, context: Context) -> None:
+        target = open_in_root(context.root, self.target, os.O_PATH)
+        try:
+            _set_attributes(target, Options(self.options), propagation=0)
+        finally:
+            os.close(target)
+
+    def shell(self) -> str:
+        return f"mount -o remount,bind,{quote(','.join(self.options))} $ROOT{quote(self.target)}"
+
+    def why(self) -> str:
+        return (
+            f"What is mounted at {self.target} becomes {', '.join(self.options)}, once nothing needs to be made in it."
+        )
 
 
 class MountCgroups(Operation):
@@ -293,16 +382,17 @@ class MountCgroups(Operation):
         return mounts.new_mount("cgroup" if named else "cgroup2", "cgroup", named, options.set)
 
     def shell(self) -> str:
-        target = f"$ROOT{quote(self.target)}"
-        flags = ",".join(self.options)
+        target = _in_root(self.target)
         if not self.hierarchies:
-            return f"mkdir -p {target}; mount -t cgroup2 -o {flags or 'rw'} cgroup {target}"
-        lines = [f"mkdir -p {target}; mount -t tmpfs -o mode=755 tmpfs {target}"]
+            return f"mkdir -p {target}\n" + _shell_mount("cgroup2", "cgroup", target, self.options)
+        flags = [option for option in self.options if option != "ro"]
+        lines = [f"mkdir -p {target}", _shell_mount("tmpfs", "tmpfs", target, ["mode=755", *flags])]
+        lines += [f"ln -s {quote(directory)} {target}/{quote(name)}" for name, directory in self.links.items()]
         for name, controllers in self.hierarchies.items():
-            kind = f"cgroup -o {controllers},{flags}" if controllers else f"cgroup2 -o {flags}"
-            lines.append(f"mkdir {target}/{name}; mount -t {kind.rstrip(',')} cgroup {target}/{name}")
-        lines += [f"ln -s {directory} {target}/{name}" for name, directory in self.links.items()]
-        return "\n".join(lines)
+            kind, own = ("cgroup", controllers.split(",")) if controllers else ("cgroup2", [])
+            place = f"{target}/{quote(name)}"
+            lines += [f"mkdir {place}", _shell_mount(kind, "cgroup", place, [*own, *self.options])]
+        return "\n".join([*lines, *([f"mount -o remount,bind,ro {target}"] if "ro" in self.options else [])])
 
     def why(self) -> str:
         return "Programs inside read their own limits here; read-only, as limits are the host's to set."
@@ -330,18 +420,23 @@ class MakeDevice(Operation):
 
     def _make(self, directory: int, name: str) -> None:
         kind = {"c": stat.S_IFCHR, "u": stat.S_IFCHR, "b": stat.S_IFBLK, "p": stat.S_IFIFO}[self.kind]
+        number = os.makedev(self.major, self.minor)
         try:
-            os.mknod(name, kind | self.mode, os.makedev(self.major, self.minor), dir_fd=directory)
+            os.mknod(name, kind | self.mode, number, dir_fd=directory)
         except FileExistsError:
+            found = os.stat(name, dir_fd=directory, follow_symlinks=False)
+            if stat.S_IFMT(found.st_mode) != kind or (self.kind != "p" and found.st_rdev != number):
+                reason = f"{self.path}: something else than the device is there"
+                raise KernelError(errno.EEXIST, "mknod", reason) from None
             return
         os.chmod(name, self.mode, dir_fd=directory)  # mknod's mode went through the umask
         os.chown(name, self.uid, self.gid, dir_fd=directory, follow_symlinks=False)
 
     def shell(self) -> str:
-        path = f"$ROOT{quote(self.path)}"
+        path, above = _in_root(self.path), _in_root(os.path.dirname(self.path))
         numbers = "" if self.kind == "p" else f" {self.major} {self.minor}"
-        owner = f"; chown {self.uid}:{self.gid} {path}" if self.uid or self.gid else ""
-        return f"mkdir -p $(dirname {path}); mknod -m {self.mode:o} {path} {self.kind}{numbers}{owner}"
+        owner = f"\nchown -h {self.uid}:{self.gid} {path}" if self.uid or self.gid else ""
+        return f"mkdir -p {above}\n[ -e {path} ] || mknod -m {self.mode:o} {path} {self.kind}{numbers}{owner}"
 
     def why(self) -> str:
         return f"The device {self.path}: a container has only those that it was given."
@@ -365,7 +460,8 @@ class MakeLink(Operation):
             os.close(directory)
 
     def shell(self) -> str:
-        return f"ln -s {quote(self.target)} $ROOT{quote(self.path)}"
+        path = _in_root(self.path)
+        return f"[ -e {path} ] || [ -L {path} ] || ln -s {quote(self.target)} {path}"
 
     def why(self) -> str:
         return f"{self.path} leads to {self.target}, as programs expect."
@@ -386,11 +482,15 @@ class MaskPaths(Operation):
             os.close(null)
 
     def shell(self) -> str:
-        return "\n".join(
-            f"[ -d $ROOT{path} ] && mount -t tmpfs -o ro tmpfs $ROOT{path} || [ ! -e $ROOT{path} ] "
-            f"|| mount --bind $ROOT/dev/null $ROOT{path}"
-            for path in map(quote, self.paths)
-        )
+        return f"""\
+for path in {" ".join(map(quote, self.paths))}; do
+    if [ -d "$ROOT$path" ]; then
+        mount -t tmpfs -o nr_blocks=1,nr_inodes=1 tmpfs "$ROOT$path"
+        mount -o remount,bind,ro "$ROOT$path"
+    elif [ -e "$ROOT$path" ]; then
+        mount --bind "$ROOT/dev/null" "$ROOT$path"
+    fi
+done"""
 
     def why(self) -> str:
         return "What /proc and /sys tell about the host, or let one do to it, is hidden."
@@ -410,13 +510,35 @@ class MakeReadonly(Operation):
                 _on(context.root, path, _make_readonly)
 
     def shell(self) -> str:
-        return "\n".join(
-            f"[ ! -e {path} ] || {{ mount --bind {path} {path} && mount -o remount,bind,ro {path}; }}"
-            for path in (f"$ROOT{quote(path.rstrip('/'))}" if path != "/" else "$ROOT" for path in self.paths)
-        )
+        if self.paths == ["/"]:
+            return 'mount -o remount,bind,ro "$ROOT"'
+        return f"""\
+for path in {" ".join(map(quote, self.paths))}; do
+    [ -e "$ROOT$path" ] || continue
+    mount --rbind "$ROOT$path" "$ROOT$path"
+    mount -o remount,bind,ro "$ROOT$path"
+done"""
 
     def why(self) -> str:
         return f"{', '.join(self.paths)}: to be read but not changed from inside."
+
+
+class ChangeRoot(Operation):
+    """Makes the attached root the process's root by chroot, where pivot_root cannot work: on a root file system in
+    memory that the machine was booted with. The host's tree stays in the mount namespace, below it."""
+
+    manual = "chroot(2)"
+
+    def apply(self, context: Context) -> None:
+        os.fchdir(context.root)
+        os.chroot(".")
+        os.chdir("/")
+
+    def shell(self) -> str:
+        return "exec chroot $ROOT"
+
+    def why(self) -> str:
+        return "The container's root becomes /, by the weaker means of the two: it was asked for."
 
 
 class PivotRoot(Operation):
@@ -427,11 +549,27 @@ class PivotRoot(Operation):
     def apply(self, context: Context) -> None:
         mounts.enter_root(context.root)
 
+    def subject(self) -> str:
+        return "/"
+
     def shell(self) -> str:
-        return "cd $ROOT; pivot_root . .; umount -l ."
+        return 'cd "$ROOT"\npivot_root . .\numount -l .'
 
     def why(self) -> str:
         return "The container's root becomes /, and nothing of the host's tree can be reached any more (unlike chroot)."
+
+
+def _in_root(path: str) -> str:
+    return '"$ROOT"' + quote(path)
+
+
+def _shell_mount(filesystem: str, source: str, target: str, options: list[str]) -> str:
+    """A new mount as lines of shell. Read-only is the mount, not the file system, which others may share."""
+    flags = ",".join(option for option in options if option != "ro")
+    # what the shell is to fill in must not be quoted
+    given = f" -o {flags if '$(' in flags else quote(flags)}" if flags else ""
+    line = f"mount -t {filesystem}{given} {quote(source or filesystem)} {target}"
+    return f"{line}\nmount -o remount,bind,ro {target}" if "ro" in options else line
 
 
 _REASONS = {
@@ -458,8 +596,9 @@ def _attach(mount: int, root: int, path: str, options: Options) -> None:
         raise KernelError(error.errno or 0, "mount", reason) from None
 
 
-def _set_attributes(mount: int, options: Options) -> None:
-    of_one, of_all = options.propagation or MS_PRIVATE, 0
+def _set_attributes(mount: int, options: Options, propagation: int = MS_PRIVATE) -> None:
+    """`propagation`: what it is where the options do not say."""
+    of_one, of_all = options.propagation or propagation, 0
     if options.propagate_all:
         of_one, of_all = of_all, of_one
     mounts.set_attributes(mount, options.set, options.clear, of_one)

@@ -25,14 +25,16 @@ class Context:
     """What operations need and leave behind while a plan is applied; none of it is written down.
 
     `descriptors`: open file descriptors by name (`"netns"`, `"mount:3"`, …), owned by whoever applies the plan.
-    `pid`: the container's first process as this PID namespace sees it, once there is one.
+    `pid`: the container's first process as this PID namespace sees it, once there is one; 0 in that process itself.
     `host`: a descriptor of the host's root directory; operations inside a container reach host paths through it.
     `root`: a descriptor of the container's root directory, once it is attached.
+    `state`: what the OCI runtime-spec calls the container's state, for hooks: `{"id": …, "bundle": …}`.
     """
 
     def __init__(self, descriptors: dict[str, int] | None = None, pid: int = 0, host: int = -1) -> None:
         self.descriptors: dict[str, int] = descriptors or {}
         self.pid, self.host, self.root = pid, host, -1
+        self.state: dict[str, Any] = {}
 
 
 @dataclass_transform(frozen_default=True)
@@ -102,9 +104,14 @@ class Operation:
                 refused.append(error)
         return refused
 
+    def subject(self) -> str:
+        """What it is done to or with, in a few words; unless a class says otherwise that is its first field."""
+        value = getattr(self, self.fields[0]) if self.fields else ""
+        return " ".join(map(str, value)) if isinstance(value, (list, dict)) else str(value)
+
     def shell(self) -> str:
         """The same as a command line of stock tools; `$ROOT` is the container's root directory, `$PID` its process.
-        Empty where a script has nothing to do."""
+        Empty where a script has nothing to do; a comment (`# …`) says what stock tools cannot do."""
         raise NotImplementedError
 
     def shell_undo(self) -> str:

@@ -124,7 +124,7 @@ class SetSysctl(Operation):
         return self.key.translate({ord("."): "/", ord("/"): "."})
 
     def shell(self) -> str:
-        return f"sysctl -w {_quote(f'{self.key}={self.value}')}"
+        return f"sysctl -qw {_quote(f'{self.key}={self.value}')}"
 
     def why(self) -> str:
         return f"The kernel parameter {self.key} is {self.value} in the container's namespaces alone."
@@ -138,13 +138,13 @@ class SetOomScore(Operation):
 
     def apply(self, context: Context) -> None:
         try:
-            _write_proc(context, "self/oom_score_adj", str(self.score))
+            _write_proc(context, f"{context.pid or 'self'}/oom_score_adj", str(self.score))
         except PermissionError as error:
             reason = "lowering the score needs CAP_SYS_RESOURCE, which is not to be had here"
             raise PermissionError(error.errno, f"{error}: {reason}") from None
 
     def shell(self) -> str:
-        return f"choom -n {self.score} -p $$"
+        return f"echo {self.score} > /proc/self/oom_score_adj"
 
     def why(self) -> str:
         return f"When the host runs out of memory, the kernel weighs this container by {self.score}."
@@ -156,9 +156,12 @@ class SetRlimits(Operation):
     limits: list[dict[str, Any]]
     manual = "getrlimit(2)"
 
-    def apply(self, context: Context) -> None:  # noqa: ARG002
+    def apply(self, context: Context) -> None:
         for limit in self.limits:
-            rlimits.set(limit["type"], limit["soft"], limit["hard"])
+            rlimits.set(limit["type"], limit["soft"], limit["hard"], context.pid)
+
+    def subject(self) -> str:
+        return " ".join(limit["type"] for limit in self.limits)
 
     def shell(self) -> str:
         options = (
@@ -185,7 +188,7 @@ class NewSession(Operation):
         _named(os.setsid)
 
     def shell(self) -> str:
-        return "# setsid: start this script with setsid(1), a shell cannot leave its own session"
+        return 'exec setsid "$@"'
 
     def why(self) -> str:
         return "A session of its own: the container cannot type into the terminal it was started from."
@@ -201,7 +204,7 @@ class NewKeyring(Operation):
         keyring.join_session(self.name)
 
     def shell(self) -> str:
-        return f"keyctl new_session {_quote(self.name)}"
+        return f"# a keyring of its own: keyctl new_session {_quote(self.name)}, of the package keyutils"
 
     def why(self) -> str:
         return "A keyring of its own: the keys of whoever started the engine stay out of the container's reach."
@@ -240,11 +243,16 @@ class SetUser(Operation):
             if self.additional_gids:
                 raise
 
+    def subject(self) -> str:
+        return f"{self.uid}:{self.gid}"
+
     def shell(self) -> str:
         groups = ",".join(str(gid) for gid in self.additional_gids)
         options = f"--reuid={self.uid} --regid={self.gid} " + (f"--groups={groups}" if groups else "--clear-groups")
-        umask = f"umask {self.umask:04o}; " if self.umask >= 0 else ""
-        return f'{umask}set -- "$@" {options}'
+        umask = [f"umask {self.umask:04o}"] if self.umask >= 0 else []
+        give = "for stream in 0 1 2; do [ ! -p /proc/self/fd/$stream ] || chown {0} /proc/self/fd/$stream; done"
+        pipes = [give.format(self.uid)] if self.uid else []
+        return "\n".join([*umask, *pipes, f'set -- "$@" {options}'])
 
     def why(self) -> str:
         return f"The program runs as user {self.uid} and group {self.gid}, with no group of the engine's left."
@@ -279,6 +287,9 @@ class DropCapabilities(Operation):
         capabilities.set_ambient(capabilities.mask(self.ambient))
         prctl.set_keepcaps(False)
 
+    def subject(self) -> str:
+        return f"all but {len(self.bounding)}"
+
     def shell(self) -> str:
         sets = {"bounding-set": self.bounding, "inh-caps": self.inheritable, "ambient-caps": self.ambient}
         options = (f"--{option}={','.join(['-all', *map(_setpriv_name, names)])}" for option, names in sets.items())
@@ -312,28 +323,48 @@ class LoadSeccomp(Operation):
     """The filter that every system call of the container passes: BPF instructions as hexadecimal digits in `filter`, or
     in the file held as `descriptor`. `flags` are keys of `kernel.seccomp.FLAGS`.
 
-    With SCMP_ACT_NOTIFY in it, the descriptor that receives the calls goes out over the socket held as `listener`.
+    With SCMP_ACT_NOTIFY in it, the descriptor that receives the calls goes to who listens at the unix socket
+    `listener`, with `announcement`: the OCI runtime-spec's "container process state" but for the process's number.
     """
 
     filter: str = ""
     descriptor: str = ""
     flags: list[str] = []
     listener: str = ""
+    announcement: dict[str, Any] = {}
     manual = "seccomp(2)"
 
-    def apply(self, context: Context) -> None:
-        listener = seccomp.load(self._program(context), self.flags, notify=bool(self.listener))
+    def prepare(self, context: Context) -> None:
         if self.listener:
-            _send_descriptor(context.descriptors[self.listener], listener, b"seccomp")
-            os.close(listener)
+            context.descriptors["listener"] = _connected(self.listener)
+
+    def apply(self, context: Context) -> None:
+        if not self.listener:
+            seccomp.load(self._program(context), self.flags)
+            return
+        message = self._message(context)
+        listener = seccomp.load(self._program(context), self.flags, notify=True)
+        _send_descriptor(context.descriptors["listener"], listener, message)
+        os.close(listener)
+
+    def _message(self, context: Context) -> bytes:
+        from json import dumps
+
+        proc = _procfs(context)
+        pid = {"pid": int(os.readlink("self", dir_fd=proc))}
+        os.close(proc)
+        return dumps(self.announcement | pid | {"state": self.announcement.get("state", {}) | pid}).encode()
 
     def _program(self, context: Context) -> bytes:
         if self.descriptor:
             return os.pread(context.descriptors[self.descriptor], seccomp.MOST_BYTES, 0)
         return bytes.fromhex(self.filter)
 
+    def subject(self) -> str:
+        return ""
+
     def shell(self) -> str:
-        return "# a seccomp filter would be loaded here: no stock tool does it"
+        return "# the seccomp filter: no stock tool loads one, so every system call is allowed"
 
     def why(self) -> str:
         return "System calls that containers do not need, and with which one could get out, are refused."
@@ -367,8 +398,11 @@ class OpenTerminal(Operation):
         for descriptor in range(3):
             os.dup2(slave, descriptor)
 
+    def subject(self) -> str:
+        return "/dev/console" if self.console else ""
+
     def shell(self) -> str:
-        return "# a terminal of the container's devpts: wrap the last command in script -qc '…' /dev/null"
+        return "# a terminal of the container's own devpts: no stock tool opens one, script(1) gives one of the host's"
 
     def why(self) -> str:
         return "A terminal that belongs to the container: the caller's own never gets inside."
@@ -412,8 +446,8 @@ class ChangeDirectory(Operation):
             raise KernelError(errno.EXDEV, "chdir", f"{self.path}, which is outside of the container's root")
 
     def shell(self) -> str:
-        path = _quote(self.path)
-        return f"mkdir -p {path} && cd {path}" if self.make else f"cd {path}"
+        path = '"$ROOT"' + _quote(self.path)
+        return f"mkdir -p {path}\ncd {path}" if self.make else f"cd {path}"
 
     def why(self) -> str:
         return f"The program starts in {self.path}, and that is checked to be inside the container."
@@ -428,11 +462,14 @@ class CloseDescriptors(Operation):
     def apply(self, context: Context) -> None:  # noqa: ARG002
         call("close_range", self.first, _HIGHEST_DESCRIPTOR, _CLOSE_RANGE_CLOEXEC, subject=f"from {self.first}")
 
+    def subject(self) -> str:
+        return f"{self.first} and above"
+
     def shell(self) -> str:
-        return ""
+        return "exec 3>&- 4>&- 5>&- 6>&- 7>&-"
 
     def why(self) -> str:
-        return "No file the engine has open gets into the container."
+        return "No file that the engine has open gets into the container."
 
 
 class BecomeInit(Operation):
@@ -458,7 +495,7 @@ class BecomeInit(Operation):
         os._exit(_serve(program))
 
     def shell(self) -> str:
-        return 'set -- "$@" tini --'
+        return "# a small init as PID 1 that passes signals on and reaps: no stock tool is one, the program itself is PID 1"
 
     def why(self) -> str:
         return (
@@ -483,7 +520,7 @@ class Idle(Operation):
         os._exit(_idle())
 
     def shell(self) -> str:
-        return 'exec setpriv "$@" tini -- sleep infinity'
+        return 'exec setpriv "$@" sleep infinity'
 
     def why(self) -> str:
         return "PID 1 only waits, and reaps what ends: the container is there for what is executed in it."
@@ -546,6 +583,36 @@ def _reap(program: int) -> int | None:
     return exit_code
 
 
+class SendSignal(Operation):
+    """A signal for a process, which it may take as a request to end. `signal(7)` says what each does to who has no
+    handler for it."""
+
+    pid: int
+    number: int
+    manual = "kill(1)"
+
+    def apply(self, context: Context) -> None:  # noqa: ARG002
+        _named(os.kill, self.pid, self.number)
+
+    def subject(self) -> str:
+        return f"{self._name} to {self.pid}"
+
+    def shell(self) -> str:
+        return f"kill -{self._name.removeprefix('SIG')} {self.pid}"
+
+    def why(self) -> str:
+        if self.number == _signal.SIGKILL:
+            return "Nobody can ignore SIGKILL; with PID 1 of a PID namespace, the kernel kills all that are in it."
+        return f"{self._name} asks PID 1 to end. As PID 1 has no default actions, it must have a handler to hear it."
+
+    @property
+    def _name(self) -> str:
+        import signal  # imports `enum`; only an explanation needs it
+
+        named = {number.value: number.name for number in signal.Signals}
+        return named.get(self.number) or f"SIGRTMIN+{self.number - signal.SIGRTMIN}"
+
+
 class Exec(Operation):
     """Executes the program: `args[0]` is looked up in the PATH of `env` (`["PATH=/bin", …]`) as execvp(3) does.
 
@@ -557,12 +624,11 @@ class Exec(Operation):
     manual = "execve(2)"
 
     def apply(self, context: Context) -> None:  # noqa: ARG002
-        environment = dict(entry.split("=", 1) for entry in self.env if "=" in entry)
         _reset_signals()
         denied = 0
-        for path in _candidates(self.args[0], environment.get("PATH", DEFAULT_PATH)):
+        for path in self._candidates():
             try:
-                os.execve(path, self.args, environment)
+                os.execve(path, self.args, self._environment)
             except (FileNotFoundError, NotADirectoryError):
                 if os.path.isfile(path):
                     reason = f"{path} is there, but not the interpreter or loader it names"
@@ -571,9 +637,31 @@ class Exec(Operation):
                 denied = denied or error.errno or 0
                 if error.errno != errno.EACCES:
                     break
+        raise self._refused(denied)
+
+    def find(self) -> None:
+        """Raises the `ExecError` that would come of executing it, as far as one can tell beforehand."""
+        denied = 0
+        for path in self._candidates():
+            if os.path.isfile(path) and os.access(path, os.X_OK, effective_ids=True):
+                return
+            denied = denied or (errno.EACCES if os.path.exists(path) else 0)
+        raise self._refused(denied)
+
+    @property
+    def _environment(self) -> dict[str, str]:
+        return dict(entry.split("=", 1) for entry in self.env if "=" in entry)
+
+    def _candidates(self) -> list[str]:
+        program = self.args[0]
+        if "/" in program or not program:
+            return [program] if program else []
+        return [f"{directory or '.'}/{program}" for directory in self._environment.get("PATH", DEFAULT_PATH).split(":")]
+
+    def _refused(self, denied: int) -> ExecError:
         if denied:
-            raise CannotInvoke(denied, self.args[0], os.strerror(denied).lower())
-        raise CommandNotFound(errno.ENOENT, self.args[0], _not_found(self.args[0]))
+            return CannotInvoke(denied, self.args[0], os.strerror(denied).lower())
+        return CommandNotFound(errno.ENOENT, self.args[0], _not_found(self.args[0]))
 
     def shell(self) -> str:
         words = " ".join(map(_quote, [*self.env, *self.args]))
@@ -583,12 +671,6 @@ class Exec(Operation):
         return (
             f"Becomes the container's program, {self.args[0]}: the same process, with nothing of the engine left in it."
         )
-
-
-def _candidates(program: str, search_path: str) -> list[str]:
-    if "/" in program:
-        return [program]
-    return [f"{directory or '.'}/{program}" for directory in search_path.split(":")] if program else []
 
 
 def _not_found(program: str) -> str:
@@ -626,6 +708,19 @@ def _procfs(context: Context) -> int:
         return proc
     os.close(proc)
     raise KernelError(errno.EXDEV, "open", "/proc, which is not the kernel's procfs")
+
+
+def _connected(path: str) -> int:
+    import _socket
+
+    endpoint = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | os.O_CLOEXEC)
+    try:
+        endpoint.connect(path)
+        return endpoint.detach()
+    except OSError as error:
+        raise KernelError(error.errno or 0, "connect", path) from None
+    finally:
+        endpoint.close()
 
 
 def _send_descriptor(socket: int, descriptor: int, message: bytes) -> None:

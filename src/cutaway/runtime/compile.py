@@ -6,6 +6,9 @@ root before the identity, and privileges last, when nothing needs them any more.
 
 from __future__ import annotations
 
+import os
+
+from cutaway.kernel.mounts import Options
 from cutaway.plan.mounts import (
     AttachRoot,
     BindMount,
@@ -16,6 +19,7 @@ from cutaway.plan.mounts import (
     Mount,
     MountCgroups,
     PivotRoot,
+    Remount,
 )
 from cutaway.plan.namespaces import JoinNamespace, JoinProcess, NewNamespaces
 from cutaway.plan.process import (
@@ -43,9 +47,10 @@ if TYPE_CHECKING:
     from collections.abc import Container, Iterator
     from typing import Any
 
+    from cutaway.kernel.cgroups import Layout
     from cutaway.plan.operation import Operation
 
-_KERNEL_NAMES = {"network": "net", "mount": "mnt"}  # the others are called alike
+KERNEL_NAMES = {"network": "net", "mount": "mnt"}  # the others are called alike
 _DEFAULT_DEVICES = {"null": 3, "zero": 5, "full": 7, "random": 8, "urandom": 9}
 _LINKS = {"/dev/fd": "/proc/self/fd", "/dev/stdin": "/proc/self/fd/0", "/dev/stdout": "/proc/self/fd/1",
           "/dev/stderr": "/proc/self/fd/2", "/dev/ptmx": "pts/ptmx", "/dev/core": "/proc/kcore"}  # fmt: skip
@@ -58,9 +63,16 @@ class Given:
     which the first process joins its cgroup; `hierarchies`, `links`: what `MountCgroups` shows of them; `seccomp`: the
     operation that loads the compiled filter, if there is one; `keyring`: the name of its session keyring, if it gets
     one; `init`: whether PID 1 is an init of ours.
+
+    `cgroups`: its cgroup's directories by the name of the hierarchy, "" for version 2 alone, where it has no cgroup
+    namespace; `borrows`: whether its devices are the host's, bound; `owners`: its mappings of users and of groups;
+    `preserved`: how many descriptors from 3 on stay open for the program.
     """
 
-    __slots__ = ("hierarchies", "init", "join_cgroup", "keyring", "links", "namespaces", "seccomp")
+    __slots__ = (
+        "borrows", "cgroups", "hierarchies", "init", "join_cgroup", "keyring", "links", "namespaces", "owners",
+        "preserved", "seccomp",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -75,16 +87,21 @@ class Given:
         self.init = init
         self.namespaces, self.join_cgroup, self.seccomp, self.keyring = namespaces, join_cgroup, seccomp, keyring
         self.hierarchies, self.links = hierarchies, links
+        self.cgroups: dict[str, str] = {}
+        self.borrows, self.preserved = False, 0
+        self.owners: tuple[list[dict[str, int]], list[dict[str, int]]] = [], []
 
 
 def inside(spec: dict[str, Any], given: Given) -> list[Operation]:
     """What the container's first process does, from its birth in new namespaces to the program."""
     return [
         *_namespaces(spec["linux"]["namespaces"], given),
-        *_session(given),
-        *_tree(spec, given),
-        *_machine(spec),
-        *_process(spec["process"], given),
+        *session(given),
+        AttachRoot(spec["root"]["path"]),
+        *tree(spec, given),
+        PivotRoot(),
+        *machine(spec),
+        *program(spec["process"], given),
     ]
 
 
@@ -98,9 +115,9 @@ def entering(
     return [
         *join_cgroup,
         JoinProcess("process", namespaces),
-        *_session(given),
+        *session(given),
         *terminal,
-        *_process(process, given, first=False),
+        *program(process, given, first=False),
     ]
 
 
@@ -123,23 +140,29 @@ def new_namespaces(wanted: list[dict[str, str]], held: Container[str]) -> NewNam
 
 
 def _kinds(wanted: list[dict[str, str]]) -> dict[str, str]:
-    return {_KERNEL_NAMES.get(entry["type"], entry["type"]): entry.get("path", "") for entry in wanted}
+    return {KERNEL_NAMES.get(entry["type"], entry["type"]): entry.get("path", "") for entry in wanted}
 
 
-def _session(given: Given) -> Iterator[Operation]:
+def session(given: Given) -> Iterator[Operation]:
+    """Apart from who started it."""
     yield NewSession()
     if given.keyring:
         yield NewKeyring(given.keyring)
 
 
-def _tree(spec: dict[str, Any], given: Given) -> Iterator[Operation]:
+def tree(spec: dict[str, Any], given: Given) -> Iterator[Operation]:
+    """What is mounted, made and hidden below the root."""
     linux = spec["linux"]
-    yield AttachRoot(spec["root"]["path"])
+    sealed: list[Operation] = []
     for mount in spec.get("mounts", ()):
-        yield _mount(mount, given)
-    yield from _devices(linux.get("devices", ()))
-    if spec["process"].get("terminal"):
-        yield OpenTerminal(uid=spec["process"]["user"]["uid"])
+        yield from _mount(mount, given, sealed)
+    if not _brings_devices(spec.get("mounts", ())):
+        yield from (_borrowed_devices if given.borrows else _devices)(linux.get("devices", ()))
+    process = spec.get("process", {})
+    if process.get("terminal"):
+        size = process.get("consoleSize", {})
+        yield OpenTerminal(size.get("width", 0), size.get("height", 0), process.get("user", {}).get("uid", 0))
+    yield from sealed
     for key, value in linux.get("sysctl", {}).items():
         yield SetSysctl(key, value)
     if linux.get("readonlyPaths"):
@@ -148,16 +171,68 @@ def _tree(spec: dict[str, Any], given: Given) -> Iterator[Operation]:
         yield MaskPaths(linux["maskedPaths"])
     if spec["root"].get("readonly"):
         yield MakeReadonly(["/"])
-    yield PivotRoot()
 
 
-def _mount(mount: dict[str, Any], given: Given) -> Operation:
+def _mount(mount: dict[str, Any], given: Given, sealed: list[Operation]) -> Iterator[Operation]:
+    """`sealed` takes what makes it read-only once all is in it that other mounts and devices need."""
     kind, target, options = mount.get("type", "bind"), mount["destination"], mount.get("options", [])
-    if kind == "cgroup":
-        return MountCgroups(target, given.hierarchies, given.links, options)
+    if "remount" in options:
+        yield Remount(target, options)
+        return
     if kind == "bind" or "bind" in options or "rbind" in options:
-        return BindMount(mount["source"], target, options)
-    return Mount(kind, target, mount.get("source", ""), options)
+        yield BindMount(mount["source"], target, options, *_owners(mount, given))
+        return
+    if "ro" in options and (kind == "tmpfs" or target == "/dev"):
+        options = [option for option in options if option != "ro"]
+        sealed.append(Remount(target, ["ro"]))
+    if kind == "cgroup":
+        yield from _cgroups(target, options, given, sealed)
+    else:
+        yield Mount(kind, target, mount.get("source", ""), options)
+
+
+def _owners(mount: dict[str, Any], given: Given) -> tuple[list[dict[str, int]], list[dict[str, int]]]:
+    """Whom the files of a bind mount are shown to belong to: by mappings of its own, or the container's (`idmap`)."""
+    if "uidMappings" in mount:
+        return mount["uidMappings"], mount["gidMappings"]
+    return given.owners if Options(mount.get("options", [])).idmap else ([], [])
+
+
+def _cgroups(target: str, options: list[str], given: Given, sealed: list[Operation]) -> Iterator[Operation]:
+    """Without a cgroup namespace, mounting them would show the host's: then the container's own directories."""
+    if not given.cgroups:
+        yield MountCgroups(target, given.hierarchies, given.links, options)
+    elif "" in given.cgroups:
+        yield BindMount(given.cgroups[""], target, ["bind", *options])
+    else:
+        yield Mount("tmpfs", target, "tmpfs", ["mode=755", *(option for option in options if option != "ro")])
+        for name, directory in given.cgroups.items():
+            yield BindMount(directory, f"{target}/{name}", ["bind", *options])
+        for name, directory in given.links.items():
+            yield MakeLink(f"{target}/{name}", directory)
+        if "ro" in options:
+            sealed.append(Remount(target, ["ro"]))
+
+
+def shown_hierarchies(layout: Layout) -> tuple[dict[str, str], dict[str, str]]:
+    """The cgroup file systems as a container sees them: directory → mount options, and links beside them."""
+    if all(each.version == 2 for each in layout.hierarchies):
+        return {}, {}
+    shown: dict[str, str] = {}
+    links: dict[str, str] = {}
+    for each in layout.hierarchies:
+        name = os.path.basename(each.mount_point)
+        named = [controller for controller in each.controllers if controller.startswith("name=")]
+        shown[name] = ",".join(["none", *named] if named else each.controllers) if each.version == 1 else ""
+        if each.version == 1 and len(each.controllers) > 1:
+            links |= dict.fromkeys(each.controllers, name)
+    return shown, links
+
+
+def _brings_devices(mounts: list[dict[str, Any]]) -> bool:
+    """Whether a directory of the host becomes /dev: what is in it is not ours to add to."""
+    options = [mount.get("options", []) for mount in mounts if mount["destination"].rstrip("/") == "/dev"]
+    return any("bind" in given or "rbind" in given for given in options)
 
 
 _STANDARD_DEVICES = [
@@ -176,14 +251,24 @@ def _devices(devices: list[dict[str, Any]]) -> Iterator[Operation]:
     yield from _STANDARD_LINKS
 
 
-def _machine(spec: dict[str, Any]) -> Iterator[Operation]:
+def _borrowed_devices(devices: list[dict[str, Any]]) -> Iterator[Operation]:
+    """In a user namespace no device can be made: those of the host are bound."""
+    made = [MakeDevice(each["path"], each["type"]) for each in devices if each["type"] == "p"]
+    paths = [each.path for each in _STANDARD_DEVICES] + [each["path"] for each in devices if each["type"] != "p"]
+    yield from (BindMount(path, path, ["bind"]) for path in paths)
+    yield from made
+    yield from _STANDARD_LINKS
+
+
+def machine(spec: dict[str, Any]) -> Iterator[Operation]:
+    """What it is called."""
     if spec.get("hostname"):
         yield SetHostname(spec["hostname"])
     if spec.get("domainname"):
         yield SetDomainname(spec["domainname"])
 
 
-def _process(process: dict[str, Any], given: Given, *, first: bool = True) -> Iterator[Operation]:
+def program(process: dict[str, Any], given: Given, *, first: bool = True) -> Iterator[Operation]:
     """Who the program is and what it may do.
 
     A filter is loaded by a process that has CAP_SYS_ADMIN or cannot gain privileges any more: hence its two places. The
@@ -197,8 +282,8 @@ def _process(process: dict[str, Any], given: Given, *, first: bool = True) -> It
     if given.seccomp and not unprivileged:
         yield given.seccomp
     yield ChangeDirectory(process["cwd"], make=first)
-    user = process["user"]
-    yield SetUser(user["uid"], user["gid"], user.get("additionalGids", []), user.get("umask", -1))
+    user = process.get("user", {})
+    yield SetUser(user.get("uid", 0), user.get("gid", 0), user.get("additionalGids", []), user.get("umask", -1))
     yield DropCapabilities(**process.get("capabilities", {}))
     if unprivileged:
         yield SetNoNewPrivileges()
@@ -209,5 +294,5 @@ def _process(process: dict[str, Any], given: Given, *, first: bool = True) -> It
         return
     if given.init:
         yield BecomeInit()
-    yield CloseDescriptors()
+    yield CloseDescriptors(3 + given.preserved)
     yield Exec(process["args"], process.get("env", []))

@@ -1,0 +1,301 @@
+"""Compiles a bundle, an OCI `config.json` and what lies beside it, whole: every step of a container's life, in lists of
+operations by who does them and when. Changes nothing.
+
+    on the host                                in the container's first process
+
+    before: its cgroup
+    prepare() of `prepared`
+    joins, clone with flags              ────▶ (waits)
+    born: users, cgroup, devices         ────▶ setup: namespaces, mounts, devices, masks
+    ready: hooks prestart, createRuntime ◀───▶ enter: hooks createContainer; root, identity, privileges
+    start                                ────▶ program: hooks startContainer; execve
+    hooks poststart
+
+`runtime.md` ("Lifecycle") has the order.
+"""
+
+from __future__ import annotations
+
+import os
+
+from cutaway.kernel import capabilities
+from cutaway.plan.mounts import AttachRoot, ChangeRoot, OpenRoot, PivotRoot, SetPropagation
+from cutaway.plan.namespaces import (
+    BecomeRoot,
+    BringUpOwnLoopback,
+    JoinNamespace,
+    MapIds,
+    NewNamespaces,
+    NewTimeNamespace,
+)
+from cutaway.plan.process import LoadSeccomp, SetOomScore, SetRlimits
+from cutaway.runtime.compile import KERNEL_NAMES, Given, machine, program, session, shown_hierarchies, tree
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from cutaway.kernel.cgroups import Layout
+    from cutaway.plan.operation import Operation
+
+DEFAULT_CGROUP_PARENT = "cutaway"
+_BY_PATH = ("cgroup", "ipc", "uts", "net", "pid", "mnt", "time", "user")
+"""The order in which namespaces are joined: the user namespace last, as the powers to join the others end there."""
+
+
+class Parts:
+    """What makes a container of a bundle; see above. `joins`: what the process does that clones the first one, which
+    can do nothing else afterwards; mostly nothing. `flags`: with which namespaces it is cloned. `cgroup`: the path of
+    its cgroup, empty where it stays in the caller's. `warnings`: what the specification wants told and not refused."""
+
+    __slots__ = ("before", "born", "cgroup", "enter", "flags", "joins", "program", "ready", "setup", "warnings")
+
+    def __init__(self) -> None:
+        self.before: list[Operation] = []
+        self.joins: list[Operation] = []
+        self.flags = 0
+        self.born: list[Operation] = []
+        self.setup: list[Operation] = []
+        self.ready: list[Operation] = []
+        self.enter: list[Operation] = []
+        self.program: list[Operation] = []
+        self.cgroup = ""
+        self.warnings: list[str] = []
+
+    @property
+    def prepared(self) -> list[Operation]:
+        """What is to be prepared on the host before the process is born."""
+        return [*self.joins, *self.born, *self.setup, *self.enter, *self.program]
+
+
+def compile_bundle(
+    spec: dict[str, Any],
+    bundle: str,
+    identifier: str,
+    layout: Layout,
+    filters: str = "",
+    *,
+    pivot: bool = True,
+    keyring: bool = True,
+    preserved: int = 0,
+) -> Parts:
+    """The parts of the container `identifier`. `spec`: a checked `config.json` (`specification.check`,
+    `meaning.check`); `bundle`: its directory, absolute; `layout`: the host's cgroups; `filters`: a directory in which
+    compiled seccomp filters are kept, if any; `preserved`: how many descriptors from 3 on the program gets.
+
+    Raises `InvalidConfig`, `UnsupportedResource`, `LibseccompMissing`.
+    """
+    spec = _absolute(spec, bundle)
+    linux = spec.get("linux", {})
+    kinds = {KERNEL_NAMES.get(each["type"], each["type"]): each.get("path", "") for each in linux.get("namespaces", ())}
+    parts = Parts()
+    given = _given(spec, kinds, identifier if keyring else "", _filter(spec, bundle, identifier, filters), layout)
+    _place(parts, spec, kinds, identifier, layout, given)
+    _birth(parts, linux, kinds)
+    _inside(parts, spec, kinds, given, pivot=pivot, preserved=preserved)
+    if spec.get("hooks"):
+        _hook(parts, spec["hooks"])
+    return parts
+
+
+def _hook(parts: Parts, hooks: dict[str, Any]) -> None:
+    from cutaway.plan.hooks import hook_operations
+
+    parts.ready += hook_operations(hooks, "prestart", "createRuntime")
+    parts.enter[:0] = hook_operations(hooks, "createContainer")
+    parts.program[:0] = hook_operations(hooks, "startContainer")
+
+
+def _absolute(spec: dict[str, Any], bundle: str) -> dict[str, Any]:
+    """With the paths that are relative to the bundle, or to the container's root, made whole."""
+    root = spec["root"] | {"path": os.path.join(bundle, spec["root"]["path"])}
+    mounts = [mount | {"destination": os.path.join("/", mount["destination"])} for mount in spec.get("mounts", ())]
+    for mount in mounts:
+        if is_bind(mount):
+            mount["source"] = os.path.join(bundle, mount["source"])
+    return spec | {"root": root, "mounts": mounts}
+
+
+def is_bind(mount: dict[str, Any]) -> bool:
+    """Whether an entry of `mounts` is a bind mount."""
+    options = mount.get("options", ())
+    return mount.get("type") == "bind" or "bind" in options or "rbind" in options
+
+
+def _filter(spec: dict[str, Any], bundle: str, identifier: str, filters: str) -> LoadSeccomp | None:
+    profile = spec.get("linux", {}).get("seccomp")
+    if not profile:
+        return None
+    from cutaway.kernel.seccomp import compile, compile_cached, notifies
+
+    program = (compile_cached(profile, filters) if filters else compile(profile)).hex()
+    if not notifies(profile):
+        return LoadSeccomp(program, flags=profile.get("flags", []))
+    version = spec["ociVersion"]
+    state = {"ociVersion": version, "id": identifier, "status": "creating", "bundle": bundle}
+    announcement = {
+        "ociVersion": version,
+        "fds": ["seccompFd"],
+        "metadata": profile.get("listenerMetadata", ""),
+        "state": state | {"annotations": spec.get("annotations", {})},
+    }
+    return LoadSeccomp(program, "", profile.get("flags", []), profile["listenerPath"], announcement)
+
+
+def _given(
+    spec: dict[str, Any], kinds: dict[str, str], identifier: str, seccomp: LoadSeccomp | None, layout: Layout
+) -> Given:
+    linux = spec.get("linux", {})
+    hierarchies, links = shown_hierarchies(layout)
+    given = Given({}, [], hierarchies, links, seccomp, f"_ses.{identifier}" if identifier else "")
+    given.borrows = "user" in kinds
+    given.owners = linux.get("uidMappings", []), linux.get("gidMappings", [])
+    return given
+
+
+def _place(
+    parts: Parts, spec: dict[str, Any], kinds: dict[str, str], identifier: str, layout: Layout, given: Given
+) -> None:
+    """Its place among the cgroups, and what it is limited to there."""
+    from cutaway.plan.cgroups import create_operations, join_operation
+
+    linux = spec.get("linux", {})
+    parts.cgroup = cgroup_path(linux.get("cgroupsPath", ""), identifier)
+    parts.before += create_operations(parts.cgroup, with_default_devices(linux.get("resources", {})), layout)
+    join = join_operation(parts.cgroup, layout)
+    (parts.born if "user" in kinds else given.join_cgroup).append(join)
+    if "cgroup" not in kinds:
+        directories = {os.path.basename(each.mount_point): each.directory(parts.cgroup) for each in layout.hierarchies}
+        given.cgroups = directories if given.hierarchies else {"": next(iter(directories.values()))}
+
+
+def cgroup_path(asked: str, identifier: str) -> str:
+    """Where a container's cgroup is in each hierarchy, for `linux.cgroupsPath`: a relative one is below ours."""
+    return asked if asked.startswith("/") else f"/{DEFAULT_CGROUP_PARENT}/{asked or identifier}"
+
+
+def with_default_devices(resources: dict[str, Any]) -> dict[str, Any]:
+    """`linux.resources` whose device rules, if there are any, end with what every container may do: use the devices
+    that it has by default, and make others that it cannot open."""
+    if "devices" not in resources:
+        return resources
+    return resources | {"devices": [*resources["devices"], *_DEFAULT_RULES]}
+
+
+def _rule(kind: str, major: int, minor: int, access: str = "rwm") -> dict[str, Any]:
+    return {"allow": True, "type": kind, "major": major, "minor": minor, "access": access}
+
+
+_ANY = -1
+_DEFAULT_RULES = [
+    _rule("c", _ANY, _ANY, "m"),
+    _rule("b", _ANY, _ANY, "m"),
+    *(_rule("c", 1, minor) for minor in (3, 5, 7, 8, 9)),  # null, zero, full, random, urandom
+    *(_rule("c", 5, minor) for minor in (0, 1, 2)),  # tty, console, ptmx
+    _rule("c", 136, _ANY),  # terminals
+]
+
+
+def _birth(parts: Parts, linux: dict[str, Any], kinds: dict[str, str]) -> None:
+    """Which namespaces it is born into, which it joins, and where that must happen before it is born: to enter a PID or
+    user namespace, and to enter others while the powers of the host's user namespace last."""
+    new = [kind for kind, path in kinds.items() if not path and kind not in ("cgroup", "time")]
+    parts.flags = NewNamespaces(new).flags
+    joined: list[Operation] = [JoinNamespace(kind, kinds[kind]) for kind in _BY_PATH if kinds.get(kind)]
+    beforehand = kinds.get("pid") or "user" in kinds
+    (parts.joins if beforehand else parts.setup).extend(joined)
+    if kinds.get("time") == "":
+        offsets = {clock: [each.get("secs", 0), each.get("nanosecs", 0)] for clock, each in _clocks(linux)}
+        parts.joins.insert(0, NewTimeNamespace(offsets))
+    if kinds.get("user") == "":
+        parts.born.append(MapIds(linux["uidMappings"], linux["gidMappings"]))
+
+
+def _clocks(linux: dict[str, Any]) -> list[tuple[str, dict[str, int]]]:
+    return list(linux.get("timeOffsets", {}).items())
+
+
+def _inside(
+    parts: Parts, spec: dict[str, Any], kinds: dict[str, str], given: Given, *, pivot: bool, preserved: int
+) -> None:
+    linux = spec.get("linux", {})
+    given.preserved = preserved
+    parts.setup += given.join_cgroup
+    if "user" in kinds:
+        parts.setup.append(BecomeRoot())
+    if kinds.get("cgroup") == "":
+        parts.setup.append(NewNamespaces(["cgroup"]))
+    if kinds.get("net") == "":
+        parts.setup.append(BringUpOwnLoopback())
+    parts.setup += [*session(given), *_root(spec, kinds), *tree(spec, given)]
+    parts.enter += _entering(linux.get("rootfsPropagation", ""), pivot=pivot and "mnt" in kinds)
+    parts.enter += [*machine(spec), *_memory(linux)]
+    *enter, execute = program(_process(parts, spec["process"], in_user_namespace="user" in kinds), given)
+    parts.enter += enter
+    parts.program = [execute]
+
+
+def _root(spec: dict[str, Any], kinds: dict[str, str]) -> list[Operation]:
+    path, asked = spec["root"]["path"], spec.get("linux", {}).get("rootfsPropagation", "")
+    if "mnt" not in kinds:
+        return [OpenRoot(path)]
+    follows = asked.endswith(("slave", "shared"))
+    return [SetPropagation("rslave"), AttachRoot(path, "/", follows)]
+
+
+def _entering(propagation: str, *, pivot: bool) -> list[Operation]:
+    """A root that is shared cannot be pivoted to, and of one that is unbindable nothing be made read-only."""
+    late = [SetPropagation(propagation)] if propagation.endswith(("shared", "unbindable")) else []
+    return [PivotRoot() if pivot else ChangeRoot(), *late]
+
+
+def _memory(linux: dict[str, Any]) -> list[Operation]:
+    if "memoryPolicy" not in linux and "personality" not in linux:
+        return []
+    from cutaway.plan.scheduling import SetMemoryPolicy, SetPersonality
+
+    operations: list[Operation] = []
+    if policy := linux.get("memoryPolicy"):
+        operations.append(SetMemoryPolicy(policy["mode"], policy.get("nodes", ""), policy.get("flags", [])))
+    if personality := linux.get("personality"):
+        operations.append(SetPersonality(personality["domain"]))
+    return operations
+
+
+def _process(parts: Parts, process: dict[str, Any], *, in_user_namespace: bool) -> dict[str, Any]:
+    """What is left for the process to do to itself. In a user namespace it may not raise limits or lower scores."""
+    wanted, parts.warnings = _granted(process.get("capabilities", {}), everything=in_user_namespace)
+    scheduling: list[Operation] = []
+    if "scheduler" in process or "ioPriority" in process:
+        from cutaway.plan.scheduling import scheduling_operations
+
+        scheduling = scheduling_operations(process)
+    if not in_user_namespace:
+        parts.enter += scheduling
+        return process | {"capabilities": wanted}
+    parts.ready += scheduling
+    if "oomScoreAdj" in process:
+        parts.ready.append(SetOomScore(process["oomScoreAdj"]))
+    if process.get("rlimits"):
+        parts.ready.append(SetRlimits(process["rlimits"]))
+    left = {key: value for key, value in process.items() if key not in ("oomScoreAdj", "rlimits")}
+    return left | {"capabilities": wanted}
+
+
+def _granted(asked: dict[str, list[str]], *, everything: bool) -> tuple[dict[str, list[str]], list[str]]:
+    """The capabilities that there are to give, and a warning for each that is not, which must not make it fail."""
+    held = set(capabilities.NAMES if everything else capabilities.names(capabilities.capget()[1]))
+    sets = {name: [each for each in asked.get(name, ()) if each in held] for name in _SETS}
+    sets["effective"] = [each for each in sets["effective"] if each in sets["permitted"]]
+    usable = {*sets["permitted"]} & {*sets["inheritable"]}
+    sets["ambient"] = [each for each in sets["ambient"] if each in usable]
+    warnings = [
+        f"process.capabilities.{name}: {each} cannot be granted"
+        for name in _SETS
+        for each in asked.get(name, ())
+        if each not in sets[name]
+    ]
+    return sets, warnings
+
+
+_SETS = ("bounding", "permitted", "effective", "inheritable", "ambient")
