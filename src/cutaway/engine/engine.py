@@ -37,6 +37,7 @@ from cutaway.engine.system import info, version
 from cutaway.engine.usage import pids, usage
 from cutaway.engine.volumes import Volumes
 from cutaway.image.images import Images
+from cutaway.image.registry.access import Access
 from cutaway.kernel.cgroups import Cgroup, host_layout
 from cutaway.kernel.pty import set_window_size
 from cutaway.network.watch import RulesetWatch
@@ -44,14 +45,13 @@ from cutaway.plan.operation import Context
 from cutaway.plan.plan import apply
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Iterable, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 
     from cutaway.engine import model
-    from cutaway.engine.interface import Commit, Exit, LogLine, Stdio, Streams, Usage
+    from cutaway.engine.interface import Commit, Exit, LogLine, Pulled, Stdio, Step, Streams, Usage
     from cutaway.engine.places import Places
     from cutaway.engine.processes import Process
     from cutaway.engine.spawners import Adoption
-    from cutaway.image.registry.access import Access
 
 
 class LocalEngine:
@@ -258,6 +258,18 @@ class LocalEngine:
 
     async def image_load(self, descriptor: int) -> list[str]:
         return await self._catalogue.load(descriptor)
+
+    async def image_pull(
+        self,
+        reference: str,
+        platform: str = "",
+        access: Access | None = None,
+        progress: Callable[[Step], None] = lambda _: None,
+    ) -> Pulled:
+        return await self._catalogue.pull(reference, platform, access or Access(), progress)
+
+    async def remote_tags(self, repository: str, access: Access | None = None) -> list[str]:
+        return await self._catalogue.remote_tags(repository, access or Access())
 
     async def image_save(self, names: Sequence[str], descriptor: int) -> None:
         await self._catalogue.save(names, descriptor)

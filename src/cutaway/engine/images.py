@@ -9,10 +9,12 @@ import msgspec
 
 from cutaway.engine import model
 from cutaway.engine.errors import Conflict, EngineError, InvalidArgument, NotFound
+from cutaway.engine.interface import Pulled, Step
 from cutaway.image import errors, host
+from cutaway.image.references import short_id
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from cutaway.image.images import Images
     from cutaway.image.registry.access import Access
@@ -23,6 +25,7 @@ _KINDS: dict[type[errors.ImageError], type[EngineError]] = {
     errors.InvalidReference: InvalidArgument,
     errors.InvalidChange: InvalidArgument,
     errors.BrokenArchive: InvalidArgument,
+    errors.NotInRegistry: NotFound,
 }
 
 
@@ -58,6 +61,17 @@ class Catalogue:
             loaded = await self._images.load(descriptor)
         return [name for image in loaded for name in image.tags or [image.id]]
 
+    async def pull(self, reference: str, platform: str, access: Access, progress: Callable[[Step], None]) -> Pulled:
+        """Takes in an image from its registry. Raises `NotFound`, `InvalidArgument`, `EngineError`."""
+        with explained():
+            pulled = await self._images.pull(reference, platform, access, lambda report: progress(_step(report)))
+        return Pulled(pulled.id, str(pulled.reference), pulled.digest, pulled.is_new)
+
+    async def remote_tags(self, repository: str, access: Access) -> list[str]:
+        """The tags of a repository in its registry. Raises `NotFound`, `EngineError`."""
+        with explained():
+            return await self._images.remote_tags(repository, access)
+
     async def save(self, names: Sequence[str], descriptor: int) -> None:
         """Raises `NotFound`, `InvalidArgument`."""
         with explained():
@@ -80,6 +94,12 @@ class Catalogue:
 
     def _seen(self, name: str) -> model.Image:
         return msgspec.convert(_without_none(self._images.inspect(name)), model.Image)
+
+
+def _step(report: Mapping[str, Any]) -> Step:
+    """What `Images.pull` says of a layer."""
+    layer = short_id(report["layer"])
+    return Step(report.get("status", "Downloading"), layer, report.get("done", 0), report["total"])
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
 
     from cutaway.engine import model
     from cutaway.image.registry.access import Access
@@ -66,6 +66,26 @@ class Commit(NamedTuple):
     message: str = ""
     changes: Sequence[str] = ()
     pause: bool = True
+
+
+class Step(NamedTuple):
+    """How far something is that takes long: an image that is pulled, say. `status` in the words of Docker's API; `id`
+    is what of it: a layer, in short, or a tag; `done` of `total` bytes, where it has some."""
+
+    status: str
+    id: str = ""
+    done: int = 0
+    total: int = 0
+
+
+class Pulled(NamedTuple):
+    """An image as a registry has it. `name` is what was asked for, in full and with its tag or digest; `digest` that of
+    the manifest or index it names; `is_new`: the name meant another image here before, or none."""
+
+    id: str
+    name: str
+    digest: str
+    is_new: bool
 
 
 class Usage(NamedTuple):
@@ -214,6 +234,15 @@ class Engine(Protocol):
     async def image_load(self, descriptor: int) -> list[str]:
         """Loads a Docker archive or OCI layout, as a tar archive, from a descriptor. Returns names, or IDs of the
         images that have none."""
+
+    async def image_pull(
+        self, reference: str, platform: str = "", access: Access | None = None, progress: Callable[[Step], None] = ...
+    ) -> Pulled:
+        """Takes in the image that a reference names in its registry, for a platform (`OS/ARCHITECTURE[/VARIANT]`, empty
+        for this machine's)."""
+
+    async def remote_tags(self, repository: str, access: Access | None = None) -> list[str]:
+        """The tags that a repository has in its registry."""
 
     async def image_save(self, names: Sequence[str], descriptor: int) -> None:
         """Writes an archive, an OCI layout and a Docker archive in one, of images to a descriptor. A repository's name
