@@ -1,4 +1,4 @@
-"""Compressed streams, recognised by their first bytes and inflated piece by piece.
+"""Compressed streams, recognised by their first bytes, inflated and made piece by piece.
 
 However far a few bytes blow up, no more than one piece of the result is ever held. gzip goes through ISA-L, which
 inflates about three times as fast as zlib; bzip2 and xz through the standard library; zstd through `zstandard`.
@@ -67,6 +67,19 @@ def inflated(chunks: Iterable[bytes], kind: str) -> Iterator[bytes]:
                 chunk, decompressor, begun = decompressor.unused_data, _decompressor(kind), False
     if begun:
         raise BrokenArchive(f"the {kind} stream ends early")
+
+
+def gzipped(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """The stream compressed with gzip: the same chunks make the same bytes, which hold no name and no time.
+
+    ISA-L's best level takes a tenth of the time of zlib's usual one, for a tenth more of size.
+    """
+    from isal import isal_zlib
+
+    compressor = isal_zlib.compressobj(level=3, wbits=31)
+    for chunk in chunks:
+        yield compressor.compress(chunk)
+    yield compressor.flush()
 
 
 def _sliced(chunks: Iterable[bytes], size: int) -> Iterator[bytes]:

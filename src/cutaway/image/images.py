@@ -21,6 +21,7 @@ from cutaway.image.inspect import inspected
 from cutaway.image.intake import StagedLayer
 from cutaway.image.layout import Saved
 from cutaway.image.manifest import Document
+from cutaway.image.origins import origins
 from cutaway.image.references import Reference, digest_in, short_id
 from cutaway.image.registry.access import Access
 from cutaway.image.store import Image, Listed, Store
@@ -68,6 +69,14 @@ class _Found(msgspec.Struct):
     media_type: str
     blobs: list[str]
     layers: list[StagedLayer]
+
+
+class _Pushed(msgspec.Struct):
+    """What `pushing.push` answers."""
+
+    manifest: str
+    media_type: str
+    digest: str
 
 
 class _Member(msgspec.Struct):
@@ -261,6 +270,37 @@ class Images:
         self._settle_later()
         identifier = config.image_id(document)
         return Pulled(identifier, wanted, found.digest, is_new=displaced != identifier)
+
+    async def push(self, reference: str, access: Access = _ANYBODY, progress: offload.Progress = _silent) -> Document:
+        """Brings the image that a reference names to its registry; returns the manifest that it has there.
+
+        `progress` gets what that of `pull` gets, `layer` being a diff ID. Raises `ImageError`.
+        """
+        wanted = references.parse(reference).tagged()
+        if wanted.digest:
+            raise InvalidReference("cannot push a digest reference")
+        image = self._in_store(str(wanted))
+        async with self._staging() as staging:
+            work = {
+                "reference": str(wanted),
+                "document": image.document,
+                "layers": origins(self._store, image.id, wanted),
+                "manifests": self._store.manifests(image.id)[::-1],
+                "access": access,
+                "blobs": self._store.blobs,
+                "staging": staging,
+            }
+            found = msgspec.convert(await offload.run({"do": "push", **work}, progress=progress), _Pushed)
+            pushed = Document(_taken(found.manifest), found.media_type, found.digest)
+        if self._store.find(image.id):
+            self._store.add_manifest(image.id, pushed)
+            self._store.set_tag(f"{wanted.name}@{pushed.digest}", image.id)
+        self._found.clear()
+        return pushed
+
+    def repository_tags(self, name: str) -> list[Reference]:
+        """The tags of a repository. Raises `InvalidReference`."""
+        return [references.parse(tag) for tag in self._store.repository_tags(references.parse(name).name)]
 
     async def remote_tags(self, repository: str, access: Access = _ANYBODY) -> list[str]:
         """The tags that a repository has in its registry. Raises `RegistryError`."""

@@ -248,6 +248,10 @@ class Store:
         )
         return [StoredLayer(*row) for row in rows]
 
+    def holders(self, diff_id: str) -> list[tuple[str, int]]:
+        """The IDs of the images that have a layer, each with its position among theirs, the lowest being 0."""
+        return self._database.execute("SELECT image, position FROM image_layers WHERE layer = ?", (diff_id,)).fetchall()
+
     def _lower_dirs(self, diff_ids: list[str]) -> tuple[str, ...]:
         """Topmost first; ends at a layer whose root hides all below it, which overlayfs would not notice on a root."""
         lower_dirs = []

@@ -98,6 +98,13 @@ def pull(**job: Any) -> Any:
     return pulling.pull(**job)
 
 
+def push(**work: Any) -> Any:
+    """Brings an image to a registry: `pushing.push`."""
+    from cutaway.image import pushing
+
+    return pushing.push(msgspec.convert(work, pushing.Work))
+
+
 def tags(**job: Any) -> Any:
     """What tags a repository in a registry has."""
     from cutaway.image import pulling
@@ -160,6 +167,7 @@ _JOBS: dict[str, Callable[..., Any]] = {
     "commit": commit,
     "load": load,
     "pull": pull,
+    "push": push,
     "tags": tags,
     "save": save,
     "login": login,
