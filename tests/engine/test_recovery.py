@@ -263,14 +263,7 @@ class TestWhoIsAttached:
         engine("rm", "-f", "box")
 
 
-NOT_YET = pytest.mark.skip(
-    reason="known: under load a command that is underway while the spawner dies may hang, seen in one run of four"
-)
-
-
-@pytest.mark.parametrize(
-    "part", ["engine", pytest.param("spawner", marks=NOT_YET), pytest.param("both", marks=NOT_YET)]
-)
+@pytest.mark.parametrize("part", ["engine", "spawner", "both"])
 def test_a_kill_in_the_middle_of_anything_leaves_nothing_half_done(engine: Engine, part: str) -> None:
     """Starts, executions, stops and removals, at several moments; afterwards each container is one or the other."""
     engine("run", "--rm", "busybox", "true")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cutaway.engine.errors import Conflict
@@ -152,7 +153,7 @@ class Endpoints:
             self._note(container, self._networks.find(name), settings)
         self._publishing.take_over(container)
         if container.seen.NetworkSettings.Networks:
-            with _Inside(container) as context:
+            with suppress(FileNotFoundError, ProcessLookupError), _Inside(container) as context:  # it may end meanwhile
                 await self.started(container, context.descriptors["netns"])
 
     def ended(self, container: Container) -> None:

@@ -239,12 +239,13 @@ class SpawnerLink:
             return
         message["descriptors"] = list(descriptors)
         try:
-            send(self._socket, message, list(descriptors.values()))
-        except BlockingIOError:
-            # The packets it has not read yet fill the buffer: it is alive, and reads them soon
-            self._socket.setblocking(True)
-            send(self._socket, message, list(descriptors.values()))
-            self._socket.setblocking(False)
+            try:
+                send(self._socket, message, list(descriptors.values()))
+            except BlockingIOError:
+                # The packets it has not read yet fill the buffer: it is alive, and reads them soon
+                self._socket.setblocking(True)
+                send(self._socket, message, list(descriptors.values()))
+                self._socket.setblocking(False)
         except OSError:
             self._lose()
 
@@ -254,6 +255,8 @@ class SpawnerLink:
                 message, descriptors = receive(self._socket)
             except BlockingIOError:
                 return
+            except ConnectionResetError:
+                continue  # it has left something unread; what it had said before is still to be read
             except OSError:
                 message, descriptors = None, []
             if message is None:

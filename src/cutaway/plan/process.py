@@ -41,7 +41,7 @@ else:
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _PROC_ROOT_INO = 1
 _CLOSE_RANGE_CLOEXEC = 4
-_HIGHEST_DESCRIPTOR = 0x7FFFFFFF
+HIGHEST_DESCRIPTOR = 0x7FFFFFFF
 _FIFO = 0o010000
 _LongestPath = ctypes.c_char * 4096
 _HARMLESS = frozenset({_signal.SIGCHLD, _signal.SIGCONT, _signal.SIGURG, _signal.SIGWINCH})
@@ -460,7 +460,7 @@ class CloseDescriptors(Operation):
     manual = "close_range(2)"
 
     def apply(self, context: Context) -> None:  # noqa: ARG002
-        call("close_range", self.first, _HIGHEST_DESCRIPTOR, _CLOSE_RANGE_CLOEXEC, subject=f"from {self.first}")
+        call("close_range", self.first, HIGHEST_DESCRIPTOR, _CLOSE_RANGE_CLOEXEC, subject=f"from {self.first}")
 
     def subject(self) -> str:
         return f"{self.first} and above"
@@ -490,7 +490,7 @@ class BecomeInit(Operation):
         if program == 0:
             _lead_foreground()
             return
-        call("close_range", 0, _HIGHEST_DESCRIPTOR, 0, subject="all")
+        call("close_range", 0, HIGHEST_DESCRIPTOR, 0, subject="all")
         _show_as(b"init")
         os._exit(_serve(program))
 
@@ -515,7 +515,7 @@ class Idle(Operation):
     def apply(self, context: Context) -> None:  # noqa: ARG002
         prctl.set_dumpable(False)
         _signal.pthread_sigmask(_signal.SIG_BLOCK, _signal.valid_signals())
-        call("close_range", 0, _HIGHEST_DESCRIPTOR, 0, subject="all")
+        call("close_range", 0, HIGHEST_DESCRIPTOR, 0, subject="all")
         _show_as(b"init")
         os._exit(_idle())
 

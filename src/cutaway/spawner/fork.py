@@ -13,8 +13,10 @@ import _socket
 import os
 
 from cutaway.kernel.namespaces import CLONE_NEWPID, clone, setns
+from cutaway.kernel.syscalls import call
 from cutaway.plan import cgroups, mounts, namespaces, process  # noqa: F401, so that `load` knows them
 from cutaway.plan.operation import Context, load
+from cutaway.plan.process import HIGHEST_DESCRIPTOR
 from cutaway.spawner.messages import receive, send
 
 TYPE_CHECKING = False
@@ -48,9 +50,20 @@ def start(descriptors: dict[str, int], flags: int, host: int, own_pid_namespace:
 def _become(report: int, context: Context, cloned_into: bool) -> NoReturn:
     """The child, which whatever happens never comes back: it would be a second spawner."""
     try:
+        _keep_only(report, context.host)
         _run(_socket.socket(fileno=report), context, cloned_into)
     finally:
         os._exit(127)
+
+
+def _keep_only(*descriptors: int) -> None:
+    """Closes what else the spawner has open: with its link to the engine in here, its death would go unnoticed."""
+    first = 3
+    for kept in sorted(descriptors):
+        if first < kept:
+            call("close_range", first, kept - 1, 0)
+        first = kept + 1
+    call("close_range", first, HIGHEST_DESCRIPTOR, 0)
 
 
 def _run(report: _socket.socket, context: Context, cloned_into: bool) -> None:
