@@ -150,6 +150,23 @@ class SetOomScore(Operation):
         return f"When the host runs out of memory, the kernel weighs this container by {self.score}."
 
 
+class SetExecLabel(Operation):
+    """By what the kernel's security module knows the program from its execution on: an SELinux context, or
+    `exec PROFILE` for AppArmor."""
+
+    label: str
+    manual = "proc_pid_attr(5)"
+
+    def apply(self, context: Context) -> None:
+        _write_proc(context, "self/attr/exec", self.label)
+
+    def shell(self) -> str:
+        return f"echo {_quote(self.label)} > /proc/self/attr/exec"
+
+    def why(self) -> str:
+        return f"What the program may do is also decided by the rules that the host has for {self.label}."
+
+
 class SetRlimits(Operation):
     """Limits of each process, as in the OCI runtime-spec: `[{"type": "RLIMIT_NOFILE", "soft": 1024, "hard": 4096}]`."""
 

@@ -28,7 +28,7 @@ from cutaway.plan.namespaces import (
     NewNamespaces,
     NewTimeNamespace,
 )
-from cutaway.plan.process import LoadSeccomp, SetOomScore, SetRlimits
+from cutaway.plan.process import LoadSeccomp, SetExecLabel, SetOomScore, SetRlimits
 from cutaway.runtime.compile import KERNEL_NAMES, Given, machine, program, session, shown_hierarchies, tree
 
 TYPE_CHECKING = False
@@ -92,6 +92,12 @@ def compile_bundle(
     given = _given(spec, kinds, identifier if keyring else "", _filter(spec, bundle, identifier, filters), layout)
     _place(parts, spec, kinds, identifier, layout, given)
     _birth(parts, linux, kinds)
+    if "intelRdt" in linux:
+        from cutaway.plan.resctrl import resctrl_operations
+
+        made, joined = resctrl_operations(linux["intelRdt"], identifier)
+        parts.before += made
+        parts.born += joined
     _inside(parts, spec, kinds, given, pivot=pivot, preserved=preserved)
     if spec.get("hooks"):
         _hook(parts, spec["hooks"])
@@ -209,6 +215,11 @@ def _birth(parts: Parts, linux: dict[str, Any], kinds: dict[str, str]) -> None:
         parts.joins.insert(0, NewTimeNamespace(offsets))
     if kinds.get("user") == "":
         parts.born.append(MapIds(linux["uidMappings"], linux["gidMappings"]))
+    if linux.get("netDevices"):
+        from cutaway.plan.interfaces import MoveInterface
+
+        devices = linux["netDevices"].items()
+        parts.born += [MoveInterface(name, each.get("name") or name, kinds["net"]) for name, each in devices]
 
 
 def _clocks(linux: dict[str, Any]) -> list[tuple[str, dict[str, int]]]:
@@ -220,7 +231,7 @@ def _inside(
 ) -> None:
     linux = spec.get("linux", {})
     given.preserved = preserved
-    parts.setup += given.join_cgroup
+    parts.setup += [*given.join_cgroup, *_label(spec["process"])]
     if "user" in kinds:
         parts.setup.append(BecomeRoot())
     if kinds.get("cgroup") == "":
@@ -233,6 +244,13 @@ def _inside(
     *enter, execute = program(_process(parts, spec["process"], in_user_namespace="user" in kinds), given)
     parts.enter += enter
     parts.program = [execute]
+
+
+def _label(process: dict[str, Any]) -> list[Operation]:
+    """What the kernel's security modules know the program by; the process still sees the host's /proc here."""
+    profile = process.get("apparmorProfile", "unconfined")
+    wanted = [f"exec {profile}"] if profile not in ("", "unconfined") else []
+    return [SetExecLabel(label) for label in [*wanted, process.get("selinuxLabel", "")] if label]
 
 
 def _root(spec: dict[str, Any], kinds: dict[str, str]) -> list[Operation]:

@@ -224,6 +224,8 @@ def _check_rest(linux: dict[str, Any], kinds: dict[str, str]) -> None:
     _refuse(
         "intelRdt" in linux and not _has_resctrl(), "linux.intelRdt", "this host has no resctrl file system mounted"
     )
+    group = linux.get("intelRdt", {}).get("closID", "")
+    _refuse("/" in group or group in (".", ".."), "linux.intelRdt.closID", f"{group!r} cannot be a directory's name")
     personality = linux.get("personality", {})
     _refuse(bool(personality) and "domain" not in personality, "linux.personality.domain", "is required, and missing")
     _refuse(bool(personality.get("flags")), "linux.personality.flags", "no flags are supported")

@@ -63,6 +63,7 @@ IFF_LOOPBACK = 0x8
 IFA_ADDRESS = 1
 IFA_LOCAL = 2
 IFA_BROADCAST = 4
+IFA_F_PERMANENT = 0x80
 
 RTA_DST = 1
 RTA_OIF = 4
@@ -126,12 +127,16 @@ class Traffic:
 
 
 class Address:
-    """An address of a link: `index` of the link and `interface`, address and prefix length as in "192.0.2.1/24"."""
+    """An address of a link: `index` of the link and `interface`, address and prefix length as in "192.0.2.1/24".
 
-    __slots__ = ("index", "interface")
+    `lasting`: it was given to the link for good, and is not one for the link alone.
+    """
+
+    __slots__ = ("index", "interface", "lasting")
 
     def __init__(self, body: bytes) -> None:
-        family, prefix, _, _, self.index = _ADDRESS.unpack_from(body)
+        family, prefix, flags, scope, self.index = _ADDRESS.unpack_from(body)
+        self.lasting = bool(flags & IFA_F_PERMANENT) and scope == RT_SCOPE_UNIVERSE
         found = dict(attributes_in(body, _ADDRESS.size))
         self.interface = f"{_socket.inet_ntop(family, found.get(IFA_LOCAL) or found[IFA_ADDRESS])}/{prefix}"
 
@@ -220,14 +225,16 @@ def set_link(
     group: int = 0,
     link_local: bool = True,
     hairpin: bool = False,
+    netns: int = -1,
 ) -> Message:
     """Changes what is given of a link.
 
     `master` is the index of the bridge to attach it to, 0 detaches it. Without `link_local`, which must be said before
     the link goes up, it gives itself no IPv6 address. With `hairpin` its bridge may send a frame back out of it that
-    came in by it.
+    came in by it. `netns`: a descriptor of the network namespace that it goes to, without its addresses, and down.
     """
     changes = _named(name, mac, mtu)
+    changes += _u32(IFLA_NET_NS_FD, netns) if netns >= 0 else b""
     changes += b"" if link_local or not _HAS_IPV6 else _NO_LINK_LOCAL
     changes += b"" if master is None else _u32(IFLA_MASTER, master)
     changes += _u32(IFLA_GROUP, group) if group else b""

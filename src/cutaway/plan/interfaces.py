@@ -1,0 +1,44 @@
+"""Operations on network devices that are there already, and go into a container. `ip-link(8)`"""
+
+from __future__ import annotations
+
+import os
+
+from cutaway.kernel.netlink.namespace import network_namespace
+from cutaway.kernel.netlink.route import RouteSocket, add_address, set_link
+from cutaway.plan.operation import Context, Operation
+
+
+class MoveInterface(Operation):
+    """Moves the host's network device `name` into the network namespace at `path`, or else that of the container's
+    first process, where it is `inside`, up, with the addresses that it had for good.
+
+    It ends with the namespace, or comes back to the host's if it is hardware: the kernel sees to that.
+    """
+
+    name: str
+    inside: str
+    path: str = ""
+    manual = "network_namespaces(7)"
+    needs_process = True
+
+    def apply(self, context: Context) -> None:
+        netns = os.open(self.path or f"/proc/{context.pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            with RouteSocket() as host:
+                index = host.link(self.name).index
+                addresses = [each.interface for each in host.addresses() if each.index == index and each.lasting]
+                host.transact(set_link(index, name=self.inside, netns=netns))
+            with network_namespace(netns), RouteSocket() as route:
+                route.transact(set_link(self.inside, up=True))
+                moved = route.link(self.inside).index
+                route.transact(*(add_address(moved, interface) for interface in addresses))
+        finally:
+            os.close(netns)
+
+    def shell(self) -> str:
+        netns, name = self.path or "/proc/$PID/ns/net", self.inside
+        return f"ip link set {self.name} netns {netns} name {name}\nnsenter --net={netns} ip link set {name} up"
+
+    def why(self) -> str:
+        return f"The container gets the host's network device {self.name} for itself, as {self.inside}."
