@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -68,6 +69,15 @@ def test_block_io_weight(cutaway: Engine) -> None:
     names = ["blkio.weight", "blkio.bfq.weight"] if version("blkio" if _has("blkio") else "io") == 1 else ["io.weight"]
     with running(cutaway, "--blkio-weight", "200") as box:
         assert any(_reads(cutaway, box, name) for name in names)
+
+
+def test_what_it_writes_to_a_disk_is_counted(cutaway: Engine) -> None:
+    if os.major(os.stat(cutaway.root).st_dev) == 0:
+        pytest.skip("the engine's state is on no disk here")
+    with running(cutaway) as box:
+        cutaway("exec", box, "dd", "if=/dev/zero", "of=/file", "bs=1M", "count=8", "conv=fsync")
+        counted = cutaway("stats", "--no-stream", "--format", "{{.BlockIO}}", box).stdout
+    assert re.search(r" / (8|9)\.?\d*MB$", counted.strip())
 
 
 def _has(controller: str) -> bool:

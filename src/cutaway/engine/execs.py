@@ -153,9 +153,10 @@ class Executions:
     def _way_in(self, container: Container, context: Context) -> tuple[list[Operation], list[str]]:
         """What joins the container's cgroup, and the kinds of namespace to join; `context` gets what they need."""
         assert container.process
-        join, namespaces = self._outfitter.join(container), self._outfitter.own_namespaces(container)
+        join = self._outfitter.join(container, container.process.pid)
         for operation in join:
             operation.prepare(context)
+        namespaces = self._outfitter.own_namespaces(container)
         context.descriptors["process"] = os.dup(container.process.pidfd)
         if "pid" in namespaces:
             context.descriptors["pid_namespace"] = os.dup(container.process.pidfd)

@@ -13,7 +13,7 @@ from cutaway.engine.errors import Conflict, InvalidArgument
 from cutaway.engine.mountpoints import ordered
 from cutaway.kernel.cgroups import Cgroup, UnsupportedResource, host_layout
 from cutaway.kernel.namespaces import identity
-from cutaway.plan.cgroups import create_operations, join_operation
+from cutaway.plan.cgroups import count_block_operations, create_operations, join_operation
 from cutaway.plan.mounts import MountOverlay, MountTmpfs
 from cutaway.runtime.compile import Given, inside, new_namespaces, shown_hierarchies
 from cutaway.runtime.identity import IdentityError, identify
@@ -68,6 +68,7 @@ class Outfitter:
         self._hierarchies, self._links = shown_hierarchies(self._layout)
         memory = self._layout.find("memory")
         self._swap = memory is not None and _accounts_swap(memory.mount_point, memory.version)
+        self._counts_blocks = False
 
     async def hold(self, container: Container) -> None:
         """What must be there before the operations: the file systems of its volumes."""
@@ -125,9 +126,9 @@ class Outfitter:
         except IdentityError as error:
             raise InvalidArgument(str(error)) from None
 
-    def join(self, container: Container) -> list[Operation]:
-        """By which a process joins the container's cgroup."""
-        return [join_operation(self._cgroup_path(container), self._layout)]
+    def join(self, container: Container, init: int = 0) -> list[Operation]:
+        """By which a process joins the container's cgroup, where `init`, its first process, is if there is one."""
+        return [join_operation(self._cgroup_path(container), self._layout, init)]
 
     def filter(self, container: Container, bounding: list[str], context: Context) -> LoadSeccomp | None:
         """By which a process of the container loads its seccomp filter."""
@@ -179,11 +180,15 @@ class Outfitter:
         return f"{parent.strip('/')}/{container.id}"
 
     def _cgroup_operations(self, container: Container) -> list[Operation]:
-        wanted = resources(container.seen.HostConfig, swap=self._swap)
+        wanted, path = resources(container.seen.HostConfig, swap=self._swap), self._cgroup_path(container)
         try:
-            return create_operations(self._cgroup_path(container), wanted, self._layout)
+            operations = create_operations(path, wanted, self._layout)
         except UnsupportedResource as error:
             raise InvalidArgument(str(error)) from None
+        if not self._counts_blocks:
+            self._counts_blocks = True
+            operations += count_block_operations(os.path.dirname(path), self._layout)
+        return operations
 
     def _root(self, container: Container) -> list[Operation]:
         if container.seen.HostConfig.Rootfs:
