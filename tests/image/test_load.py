@@ -247,10 +247,10 @@ BROKEN: dict[str, tuple[Callable[[], Layout], str]] = {
     "configuration is no JSON": (lambda: with_config(b"{"), "configuration cannot be read"),
     "configuration is huge": (lambda: with_config(b" " * 5_000_000), "are not accepted"),
     "too few layers": (lambda: with_config(configuration(LAYERS[:2])), "names 2 layers, the archive holds 4"),
-    "manifest without configuration": (lambda: with_manifest({"layers": []}), "names no image configuration"),
+    "manifest without configuration": (lambda: with_manifest({"layers": []}), "neither an image's nor an index"),
     "manifest is deep": (lambda: with_manifest({"config": DEEP, "layers": DEEP}), "cannot be read"),
     "blob named to lead out": (
-        lambda: with_manifest({"config": {"digest": "sha256:../../../../etc/passwd", "size": 1}}),
+        lambda: with_manifest({"config": {"digest": "sha256:../../../../etc/passwd", "size": 1}, "layers": []}),
         "no sha256 digest",
     ),
 }

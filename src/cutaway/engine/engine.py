@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 
     from cutaway.engine import model
-    from cutaway.engine.interface import Commit, Exit, LogLine, Pulled, Stdio, Step, Streams, Usage
+    from cutaway.engine.interface import Commit, Exit, LogLine, Pulled, Pushed, Stdio, Step, Streams, Usage
     from cutaway.engine.places import Places
     from cutaway.engine.processes import Process
     from cutaway.engine.spawners import Adoption
@@ -273,6 +273,11 @@ class LocalEngine:
 
     async def image_save(self, names: Sequence[str], descriptor: int) -> None:
         await self._catalogue.save(names, descriptor)
+
+    async def image_push(
+        self, reference: str, access: Access | None = None, progress: Callable[[Step], None] = lambda _: None
+    ) -> Pushed:
+        return await self._catalogue.push(reference, access or Access(), progress)
 
     async def login(self, domain: str, access: Access) -> str:
         return await self._catalogue.login(domain, access)

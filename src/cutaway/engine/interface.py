@@ -106,6 +106,13 @@ class Usage(NamedTuple):
     pids: int
 
 
+class Pushed(NamedTuple):
+    """What a name means in its registry now: a manifest, by its digest and its size in bytes."""
+
+    digest: str
+    size: int
+
+
 class Engine(Protocol):
     # Containers
 
@@ -247,6 +254,11 @@ class Engine(Protocol):
     async def image_save(self, names: Sequence[str], descriptor: int) -> None:
         """Writes an archive, an OCI layout and a Docker archive in one, of images to a descriptor. A repository's name
         stands for all its tags."""
+    async def image_push(
+        self, reference: str, access: Access | None = None, progress: Callable[[Step], None] = ...
+    ) -> Pushed:
+        """Brings the image that a reference names to its registry."""
+
 
     async def login(self, domain: str, access: Access) -> str:
         """Asks a registry whether it accepts credentials. Returns an identity token to show it in the place of the

@@ -1,21 +1,21 @@
 """What an image archive says it holds: the Docker archive (`docker save`) and the OCI image layout.
 
 Docker's has `manifest.json`, a list of images with the names of their files. The OCI layout (image-spec,
-`image-layout.md`) has `index.json`, which leads by digests to manifests. Docker 25 and later write both into one
-archive; then Docker's is read, because it has the tags in full.
+`image-layout.md`) has `index.json`, which leads by digests to manifests. Docker 25 and later, and `layout` here, write
+both into one archive; then Docker's is read, because it has the tags in full, and of the other only the manifests.
 """
 
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
 import msgspec
 
 from cutaway.image import config, platforms, references, sources
 from cutaway.image.errors import BrokenArchive, InvalidReference
-from cutaway.image.manifest import Descriptor, Manifest
+from cutaway.image.manifest import OCI_MANIFEST, Descriptor, Document, Manifest, of_image
 from cutaway.image.sources import Source
 
 _DOCKER, _OCI, _INDEX = "manifest.json", "oci-layout", "index.json"
@@ -34,11 +34,13 @@ class Layer(msgspec.Struct, frozen=True):
 
 
 class Described(msgspec.Struct, frozen=True):
-    """An image in an archive: its configuration, layers from the lowest, and normalised names."""
+    """An image in an archive: its configuration, layers from the lowest, and normalised names; and its manifest, unless
+    it would be made again just so."""
 
     document: bytes
     layers: list[Layer]
     tags: list[str]
+    manifest: Document | None = None
 
 
 class _DockerManifest(msgspec.Struct, rename="pascal"):
@@ -63,6 +65,7 @@ def described(source: Source) -> list[Described]:
 
 
 def _docker(source: Source) -> Iterator[Described]:
+    manifests = _manifests(source)
     content = sources.read(source, _DOCKER, config.LARGEST)
     for manifest in _decoded(content, list[_DockerManifest], _DOCKER):
         document = sources.read(source, manifest.config, config.LARGEST)
@@ -70,7 +73,26 @@ def _docker(source: Source) -> Iterator[Described]:
         if named_by and config.digest(document) != named_by:
             raise BrokenArchive(f"{manifest.config!a} does not have the digest it is named by")
         files = [(file, _digest_of_name(file)) for file in manifest.layers]
-        yield Described(document, _layers(document, files), [_tag(tag) for tag in manifest.repo_tags or []])
+        layers, tags = _layers(document, files), [_tag(tag) for tag in manifest.repo_tags or []]
+        yield Described(document, layers, tags, _kept(document, layers, manifests.get(config.digest(document))))
+
+
+def _manifests(source: Source) -> dict[str, Document]:
+    """The OCI's manifests in an archive of Docker's, by the digests of their configurations."""
+    if _INDEX not in source:
+        return {}
+    listed = _decoded(sources.read(source, _INDEX, config.LARGEST), Manifest, _INDEX).manifests or []
+    documents = [_document(source, descriptor) for descriptor in listed if _file(descriptor.digest) in source]
+    named = ((document.parsed().config, document) for document in documents)
+    return {descriptor.digest: document for descriptor, document in named if descriptor}
+
+
+def _kept(document: bytes, layers: Sequence[Layer], manifest: Document | None) -> Document | None:
+    """The manifest, if it is of these layers, and not of our own making."""
+    descriptors = manifest.parsed().layers if manifest else None
+    if not manifest or not descriptors or [layer.digest for layer in layers] != [each.digest for each in descriptors]:
+        return None
+    return manifest if manifest.content != of_image(document, descriptors) else None
 
 
 def _digest_of_name(file: str) -> str:
@@ -88,22 +110,27 @@ def _tag(tag: str) -> str:
 def _oci(source: Source) -> Iterator[Described]:
     content = sources.read(source, _INDEX, config.LARGEST)
     for descriptor in _decoded(content, Manifest, _INDEX).manifests or []:
-        manifest = _manifest(source, descriptor)
-        if manifest.config is None:
-            raise BrokenArchive(f"manifest {descriptor.digest} names no image configuration")
+        found = _manifest(source, descriptor)
+        manifest = found.parsed()
+        assert manifest.config
         document = _blob(source, manifest.config)
-        files = [(_file(layer.digest), layer.digest) for layer in manifest.layers or []]
-        yield Described(document, _layers(document, files), _annotated_tags(descriptor))
+        layers = _layers(document, [(_file(layer.digest), layer.digest) for layer in manifest.layers or []])
+        yield Described(document, layers, _annotated_tags(descriptor), _kept(document, layers, found))
 
 
-def _manifest(source: Source, descriptor: Descriptor) -> Manifest:
+def _manifest(source: Source, descriptor: Descriptor) -> Document:
     """The image manifest that a descriptor leads to: of an index, the one for this machine."""
     for _ in range(_DEEPEST):
-        manifest = _decoded(_blob(source, descriptor), Manifest, descriptor.digest)
-        if manifest.manifests is None:
-            return manifest
-        descriptor = platforms.choose(manifest.manifests, platforms.HERE)
+        document = _document(source, descriptor)
+        listed = document.parsed().manifests
+        if listed is None:
+            return document
+        descriptor = platforms.choose(listed, platforms.HERE)
     raise BrokenArchive(f"more than {_DEEPEST} indexes within each other")
+
+
+def _document(source: Source, descriptor: Descriptor) -> Document:
+    return Document(_blob(source, descriptor), descriptor.media_type or OCI_MANIFEST, descriptor.digest)
 
 
 def _annotated_tags(descriptor: Descriptor) -> list[str]:

@@ -80,8 +80,12 @@ class _Pushed(msgspec.Struct):
 
 
 class _Member(msgspec.Struct):
+    """`manifest` is a file without contents where there is none to be kept."""
+
     config: str
     tags: list[str]
+    manifest: str
+    media_type: str
 
 
 class _Archive(msgspec.Struct):
@@ -239,6 +243,8 @@ class Images:
             images = [(_taken(image.config), [_tag(tag) for tag in image.tags]) for image in answer.images]
             loaded = [self._loaded(document, tags) for document, tags in images]
             self._store.add(images, staging, answer.layers)
+            for image, (document, _) in zip(answer.images, images, strict=True):
+                self._keep_manifest(config.image_id(document), _taken(image.manifest), image.media_type)
         self._found.clear()
         self._settle_later()
         return loaded
@@ -298,10 +304,6 @@ class Images:
         self._found.clear()
         return pushed
 
-    def repository_tags(self, name: str) -> list[Reference]:
-        """The tags of a repository. Raises `InvalidReference`."""
-        return [references.parse(tag) for tag in self._store.repository_tags(references.parse(name).name)]
-
     async def remote_tags(self, repository: str, access: Access = _ANYBODY) -> list[str]:
         """The tags that a repository has in its registry. Raises `RegistryError`."""
         name = references.parse(repository).name
@@ -345,7 +347,12 @@ class Images:
         return self._store.repository_tags(reference.name)
 
     def _saved(self, identifier: str, tags: list[str]) -> Saved:
-        return Saved(self.by_id(identifier).document, tags, self._store.stored_layers(identifier))
+        layers, manifests = self._store.stored_layers(identifier), self._store.manifests(identifier)[::-1]
+        return Saved(self.by_id(identifier).document, tags, layers, manifests)
+
+    def _keep_manifest(self, identifier: str, content: bytes, media_type: str) -> None:
+        if content:
+            self._store.add_manifest(identifier, Document(content, media_type, config.digest(content)))
 
     def _loaded(self, document: bytes, tags: list[str]) -> Loaded:
         identifier = config.image_id(document)

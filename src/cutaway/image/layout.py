@@ -21,7 +21,7 @@ from cutaway.image import config, manifest, references
 from cutaway.image.compression import NONE, PIECE, ZSTD, inflated
 from cutaway.image.errors import ImageError
 from cutaway.image.intake import MEDIA_TYPES
-from cutaway.image.manifest import Descriptor
+from cutaway.image.manifest import Descriptor, Document
 from cutaway.image.references import Reference
 from cutaway.image.tarstream import DIRECTORY, REGULAR, Entry
 from cutaway.image.tarwriter import END, header, padding
@@ -41,13 +41,13 @@ class StoredLayer(msgspec.Struct, frozen=True):
 
 
 class Saved(msgspec.Struct, frozen=True):
-    """An image to save: its configuration, its normalised tags, its layers from the lowest, and the manifest it came
-    with, where that is known."""
+    """An image to save: its configuration, its normalised tags, its layers from the lowest, and the manifests that it
+    is known by, the best first."""
 
     document: bytes
     tags: list[str]
     layers: list[StoredLayer]
-    manifest: bytes = b""
+    manifests: list[Document] = []
 
 
 class _File(msgspec.Struct, frozen=True):
@@ -92,7 +92,7 @@ def _files(images: Sequence[Saved], blobs: str) -> dict[str, _File]:
     docker: list[dict[str, Any]] = []
     for image in images:
         descriptors = [layers[layer.diff_id][0] for layer in image.layers]
-        document = _fitting(image.manifest, descriptors) or manifest.of_image(image.document, descriptors)
+        document = _manifest(image, descriptors)
         files |= {_path(config.digest(blob)): _in_memory(blob) for blob in (image.document, document)}
         index += _index_entries(document, image.tags)
         docker.append(_docker_entry(image, descriptors))
@@ -122,13 +122,13 @@ def _read(path: str) -> Iterator[bytes]:
             yield chunk
 
 
-def _fitting(document: bytes, layers: Sequence[Descriptor]) -> bytes:
-    """The manifest an image came with, if it is one of the OCI's and of these very layers."""
-    if not document:
-        return b""
-    found = msgspec.json.decode(document, type=manifest.Manifest)
-    same = [layer.digest for layer in found.layers or []] == [layer.digest for layer in layers]
-    return document if same and found.media_type in ("", manifest.OCI_MANIFEST) else b""
+def _manifest(image: Saved, layers: Sequence[Descriptor]) -> bytes:
+    """The first of the OCI's kind that names these very layers, or else one of our own."""
+    digests = [layer.digest for layer in layers]
+    for known in image.manifests:
+        if known.media_type == manifest.OCI_MANIFEST and known.layer_digests() == digests:
+            return known.content
+    return manifest.of_image(image.document, layers)
 
 
 def _index_entries(document: bytes, tags: Iterable[str]) -> list[Descriptor]:

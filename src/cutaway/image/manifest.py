@@ -77,6 +77,10 @@ class Document(msgspec.Struct, frozen=True):
             raise BrokenArchive(f"manifest {self.digest} is neither an image's nor an index")
         return found
 
+    def layer_digests(self) -> list[str]:
+        """The digests of the blobs that the layers of an image are in, the lowest first. Raises `BrokenArchive`."""
+        return [layer.digest for layer in self.parsed().layers or []]
+
 
 def described(content: bytes, media_type: str) -> Descriptor:
     """The descriptor of `content`."""

@@ -166,14 +166,10 @@ def _manifest(work: Work, layers: Sequence[Descriptor]) -> Document:
     """The one that the image is known by and that names these layers, or one of our own."""
     digests = [layer.digest for layer in layers]
     for known in work.manifests:
-        if _layer_digests(known) == digests:
+        if known.layer_digests() == digests:
             return known
     content = manifest.of_image(work.document, [_of_oci(layer) for layer in layers])
     return Document(content, manifest.OCI_MANIFEST, config.digest(content))
-
-
-def _layer_digests(document: Document) -> list[str]:
-    return [layer.digest for layer in document.parsed().layers or []]
 
 
 def _of_oci(layer: Descriptor) -> Descriptor:

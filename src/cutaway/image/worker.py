@@ -56,7 +56,7 @@ def _tar_stream(source: int) -> Iterator[bytes]:
 
 def load(source: int, staging: str, layers: str) -> dict[str, Any]:
     """Takes in the image archive that `source` gives: the layers that are not in the directory `layers`, beside each
-    other, and the configurations, as files in `staging`."""
+    other, and the documents, as files in `staging`."""
     files = sources.opened(source, staging)
     images = formats.described(files)
     wanted = {layer.diff_id: layer for image in images for layer in image.layers if not _is_in(layers, layer)}
@@ -71,10 +71,13 @@ def _is_in(layers: str, layer: Layer) -> bool:
 
 
 def _written(image: Described, staging: str, number: int) -> dict[str, Any]:
-    path = os.path.join(staging, f"{number}.config")
-    with open(path, "xb") as file:
-        file.write(image.document)
-    return {"config": path, "tags": image.tags}
+    files = {"config": image.document, "manifest": image.manifest.content if image.manifest else b""}
+    paths = {name: os.path.join(staging, f"{number}.{name}") for name in files}
+    for name, path in paths.items():
+        with open(path, "xb") as file:
+            file.write(files[name])
+    media_type = image.manifest.media_type if image.manifest else ""
+    return {**paths, "tags": image.tags, "media_type": media_type}
 
 
 def _take_in_all(files: Source, layers: Iterable[Layer], staging: str) -> Iterator[StagedLayer]:
