@@ -9,7 +9,7 @@ import msgspec
 
 from cutaway.engine import model
 from cutaway.engine.errors import Conflict, EngineError, InvalidArgument, NotFound
-from cutaway.engine.interface import Pulled, Step
+from cutaway.engine.interface import Pulled, Pushed, Step
 from cutaway.image import errors, host
 from cutaway.image.references import short_id
 
@@ -67,6 +67,12 @@ class Catalogue:
             pulled = await self._images.pull(reference, platform, access, lambda report: progress(_step(report)))
         return Pulled(pulled.id, str(pulled.reference), pulled.digest, pulled.is_new)
 
+    async def push(self, reference: str, access: Access, progress: Callable[[Step], None]) -> Pushed:
+        """Brings an image to its registry. Raises `NotFound`, `InvalidArgument`, `EngineError`."""
+        with explained():
+            manifest = await self._images.push(reference, access, lambda report: progress(_step(report, "Pushing")))
+        return Pushed(manifest.digest, len(manifest.content))
+
     async def remote_tags(self, repository: str, access: Access) -> list[str]:
         """The tags of a repository in its registry. Raises `NotFound`, `EngineError`."""
         with explained():
@@ -96,10 +102,10 @@ class Catalogue:
         return msgspec.convert(_without_none(self._images.inspect(name)), model.Image)
 
 
-def _step(report: Mapping[str, Any]) -> Step:
-    """What `Images.pull` says of a layer."""
+def _step(report: Mapping[str, Any], doing: str = "Downloading") -> Step:
+    """What `Images.pull` and `push` say of a layer."""
     layer = short_id(report["layer"])
-    return Step(report.get("status", "Downloading"), layer, report.get("done", 0), report["total"])
+    return Step(report.get("status", doing), layer, report.get("done", 0), report["total"])
 
 
 @contextmanager
