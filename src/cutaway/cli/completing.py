@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 from typing import TYPE_CHECKING
 
 from cutaway.cli.explanation import known_names
 from cutaway.cli.parser import HELP
-from cutaway.engine.options.option import BOOL, by_name
+from cutaway.engine.options.option import by_name
 from cutaway.kernel import capabilities
+from cutaway.xray import View
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -61,7 +63,7 @@ class _Typed:
                 self.options_allowed = False
             elif "=" not in word:
                 option = options.get(word[2:]) if word.startswith("--") else short.get(word[-1])
-                self.waiting = option if option and option.kind is not BOOL else None
+                self.waiting = option if option and not option.kind.alone else None
 
 
 def _starting(current: str, words: Iterable[str]) -> list[str]:
@@ -87,6 +89,8 @@ async def _known(session: Session, completes: str) -> Iterable[str]:
         return [name for kind in kinds for name in await known_names(session.engine, kind)]
     if completes == "capability":
         return ["ALL", *(name.removeprefix("CAP_") for name in capabilities.NAMES)]
+    if completes == "xrayed":
+        return [container.name for container in (await asyncio.to_thread(View)).host.containers]
     if completes == "signal":
         return [name.removeprefix("SIG") for name in signal.Signals.__members__]
     if completes == "variable":

@@ -87,7 +87,7 @@ async def attach_streams(session: Session, streams: Streams, *, detach_keys: str
     keys = values.key_bytes(detach_keys or DETACH_KEYS) if streams.terminal >= 0 else b""
     try:
         letters = "".join(there) + ("s" if sig_proxy else "")
-        await session.connection.attach(wire.Attachment(letters, keys, list(there.values())))
+        await session.attach(wire.Attachment(letters, keys, list(there.values())))
     finally:
         for descriptor in there.values():
             os.close(descriptor)

@@ -73,7 +73,8 @@ def of_everything(width: int) -> str:
 def _option(option: Option) -> tuple[str, str]:
     short = f"-{option.short}, " if option.short else "    "
     default = f" (default {option.default})" if option.default else ""
-    return f"  {short}--{option.name} {option.kind.metavar}".rstrip(), option.help + default
+    space = "" if option.kind.metavar.startswith("[") else " "
+    return f"  {short}--{option.name}{space}{option.kind.metavar}".rstrip(), option.help + default
 
 
 def _columns(rows: Iterable[tuple[str, str]], width: int) -> str:

@@ -77,8 +77,8 @@ class _Parser:
             raise UsageError(f"unknown flag: --{name}{suggestion(name, self._long, '--')}")
         if separator:
             self._set(option, value)
-        elif option.kind is BOOL:
-            self._set(option, "true")
+        elif option.kind.alone:
+            self._set(option, option.kind.alone)
         else:
             self._set(option, self._next(f"flag needs an argument: --{name}"))
 
@@ -90,12 +90,12 @@ class _Parser:
             option = self._short.get(letter)
             if option is None:
                 raise UsageError(f"unknown shorthand flag: '{letter}' in {word}")
-            if option.kind is not BOOL:
+            if not option.kind.alone:
                 value = letters.removeprefix("=") or self._next(f"flag needs an argument: '{letter}' in {word}")
                 return self._set(option, value)
             if letters.startswith("="):
                 return self._set(option, letters[1:])
-            self._set(option, "true")
+            self._set(option, option.kind.alone)
         return None
 
     def _next(self, complaint: str) -> str:

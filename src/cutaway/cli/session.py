@@ -19,6 +19,7 @@ from cutaway.engine.options import Caller
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 
+    from cutaway.cli.steps import Explanation
     from cutaway.engine.connection import Command, Connection
     from cutaway.engine.interface import Engine
 
@@ -34,6 +35,9 @@ class Session:
         self.caller = Caller(command.cwd, command.environment, connection.credentials.pid)
         self.signals: asyncio.Queue[str] = asyncio.Queue()
         self.detached, self._gone = asyncio.Event(), asyncio.Event()
+        self.explanation: Explanation | None = None
+        self.has_raw_terminal = False
+        """Whether the caller's terminal is a container's now, and lines must return to its left edge by themselves."""
         self._answers: asyncio.StreamReader | None = None
 
     async def listen(self) -> None:
@@ -86,6 +90,14 @@ class Session:
     async def complain(self, text: str) -> None:
         """One line to standard error."""
         await self.connection.err(f"{text}\n".encode("utf-8", "surrogateescape"))
+
+    async def attach(self, attachment: wire.Attachment) -> None:
+        """Has the caller's process connect its descriptors with those of the attachment, when it has shown what there
+        was to be explained."""
+        if self.explanation:
+            await self.explanation.flush()
+        self.has_raw_terminal = {"t", "i"} <= attachment.descriptors.keys() and self.is_terminal(0)
+        await self.connection.attach(attachment)
 
     async def ask(self, statement: str) -> bool:
         """Has the caller confirm what is stated; anything but yes is no."""

@@ -15,12 +15,13 @@ from cutaway.engine.errors import Conflict, NotFound
 from cutaway.engine.validation import check_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from cutaway.engine.database import Table
     from cutaway.engine.interface import Exit
     from cutaway.engine.processes import Process
     from cutaway.engine.streams import Attachment
+    from cutaway.plan.plan import Step
 
 
 class Record(Struct, kw_only=True):
@@ -74,6 +75,8 @@ class Container:
         self.attaching: list[tuple[Attachment, asyncio.Future[None]]] = []
         self.restart_delay = RestartDelay()
         self.restarting: asyncio.Task[None] | None = None
+        self.watcher: Callable[[Step], None] | None = None
+        """Who is told of what is done when its first process ends: who started it, or stops it."""
         self.removed = False
         self.is_restarted = False
         """A person is restarting it: when it ends now it is to be started again, not removed."""

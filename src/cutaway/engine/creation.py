@@ -13,6 +13,7 @@ from cutaway.engine.model import EndpointSettings, GraphDriver
 from cutaway.engine.names import new_name
 from cutaway.engine.signals import signal_number
 from cutaway.engine.validation import validate
+from cutaway.plan.files import MakeDirectory
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from cutaway.engine.places import Places
     from cutaway.image.config import RunConfig
     from cutaway.image.store import Image
+    from cutaway.plan.operation import Operation
 
 _SHORT_ID = 12
 
@@ -74,14 +76,21 @@ def _endpoints(request: CreateRequest, networks: Networks) -> dict[str, Endpoint
     return {name: settings for name, settings in named.items() if name != "none"}
 
 
-def make_directories(container: Container, places: Places) -> None:
-    """What lasts of a container on disk: its layer and its log's place."""
-    directory = places.container(container.id)
-    os.mkdir(directory, 0o710)
-    layers = container.seen.GraphDriver.Data
+_PURPOSES = {
+    "UpperDir": "The container's own layer: what it writes, and marks for what it deletes of the image.",
+    "WorkDir": "Overlayfs prepares here what it then moves to the upper directory in one step.",
+    "MergedDir": "Where layers and upper directory are seen as one: the container's root.",
+}
+
+
+def directory_operations(container: Container, places: Places) -> list[Operation]:
+    """What makes the directories that last of a container: its layer and its log's place."""
+    purpose = "What lasts of the container: its layer, its log, its files for /etc."
+    operations: list[Operation] = [MakeDirectory(places.container(container.id), 0o710, purpose)]
     if not container.seen.HostConfig.Rootfs:
-        for name in ("UpperDir", "WorkDir", "MergedDir"):
-            os.mkdir(layers[name], 0o755)
+        layers = container.seen.GraphDriver.Data
+        operations += [MakeDirectory(layers[name], purpose=purpose) for name, purpose in _PURPOSES.items()]
+    return operations
 
 
 def _complete(config: Config, image: RunConfig) -> None:

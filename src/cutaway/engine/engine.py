@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import cutaway
 from cutaway.engine.archives import Archives
 from cutaway.engine.containers import Containers, Record, now
-from cutaway.engine.creation import make_directories, new_container
+from cutaway.engine.creation import directory_operations, new_container
 from cutaway.engine.database import Table, open_database
 from cutaway.engine.endpoints import Endpoints
 from cutaway.engine.errors import Conflict
@@ -110,7 +110,7 @@ class LocalEngine:
         image = None if request.host_config.Rootfs else self._catalogue.resolve(request.config.Image)
         container = new_container(request, image, self.places, self._all, self._networks)
         container.record.owned, container.record.provisional = owned, provisional
-        make_directories(container, self.places)
+        apply(directory_operations(container, self.places), Context())
         try:
             await self._volumes.prepare(container)
             self._all.add(container)

@@ -6,6 +6,7 @@ import asyncio
 import os
 import shutil
 import signal
+import time
 from typing import TYPE_CHECKING, Any
 
 from cutaway.engine import streams
@@ -17,6 +18,8 @@ from cutaway.engine.processes import Ended, Process
 from cutaway.engine.restarts import delay, is_to_restart
 from cutaway.engine.signals import exit_code, signal_number
 from cutaway.plan.operation import load
+from cutaway.plan.plan import TEARDOWN, Step, watching
+from cutaway.plan.process import SendSignal
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -76,6 +79,7 @@ class Lifecycle:
                 raise Conflict(f"cannot start a paused container, try unpause instead: {container.name}")
             if not container.state.Running:
                 container.record.stopped = False
+                container.watcher = watching.get()
                 await self._start(container, stdio)
 
     async def _start(self, container: Container, stdio: Stdio | None) -> None:
@@ -130,6 +134,7 @@ class Lifecycle:
         try:
             async with container.lock:
                 if container.process is process:
+                    watching.set(container.watcher)
                     await self._ended(container, ended)
         finally:
             self._ending.discard(task)
@@ -288,12 +293,19 @@ class Lifecycle:
             if process is None:
                 self._note(container)
                 return
-            process.signal(number or signal_number(container.seen.Config.StopSignal or "SIGTERM"))
+            container.watcher = watching.get() or container.watcher
+            number = number or signal_number(container.seen.Config.StopSignal or "SIGTERM")
+            begun = time.monotonic_ns()
+            process.signal(number)
             self.thaw(container)
         seconds = timeout if timeout is not None else container.seen.Config.StopTimeout
         await self._ended_within(process, DEFAULT_STOP_TIMEOUT if seconds is None else seconds)
+        _tell_of_signal(process, number, begun)
         if not process.ended.done():
+            begun = time.monotonic_ns()
             self.kill_all(container, process)
+            await process.ended
+            _tell_of_signal(process, signal.SIGKILL, begun)
         await self._until_settled(container, process)
 
     async def _ended_within(self, process: Process, seconds: float) -> None:
@@ -352,8 +364,11 @@ class Lifecycle:
             container.record.stopped = True
             self.stop_restarting(container)
             if container.process:
-                self.kill_all(container, container.process)
-                await self._ended(container, await container.process.ended)
+                begun, process = time.monotonic_ns(), container.process
+                self.kill_all(container, process)
+                ended = await process.ended
+                _tell_of_signal(process, signal.SIGKILL, begun)
+                await self._ended(container, ended)
             if not container.removed:
                 await self._remove(container, volumes=volumes)
         await self._janitor.finished(container.id)
@@ -379,6 +394,12 @@ class Lifecycle:
         container.attaching = []
         for event in ("removed", "next-exit"):
             container.settle(event, _exit(container.state))
+
+
+def _tell_of_signal(process: Process, number: int, begun: int) -> None:
+    """Who watches hears what has become of a signal that asked the process to end."""
+    if watcher := watching.get():
+        watcher(Step(TEARDOWN, SendSignal(process.pid, number), time.monotonic_ns() - begun))
 
 
 def _exit(state: State) -> Exit:

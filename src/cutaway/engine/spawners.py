@@ -15,6 +15,7 @@ from cutaway import __version__
 from cutaway.engine.errors import CannotInvoke, CommandNotFound, EngineError, NotStarted
 from cutaway.engine.processes import Ended, Process
 from cutaway.engine.streams import close_all
+from cutaway.engine.told import Told
 from cutaway.plan.operation import dump
 from cutaway.spawner import main as spawner
 from cutaway.spawner.messages import receive, send
@@ -35,10 +36,11 @@ class Adoption(NamedTuple):
 
 
 class Birth:
-    """A process that is being cloned, waits for its operations, applies them, and then waits for `execute`."""
+    """A process that is being cloned, waits for its operations, applies them, and then waits for `execute`. Who watches
+    hears of what it did when it has done it all, and again when it has executed its program."""
 
-    def __init__(self, cloned: asyncio.Future[Process], report: socket.socket) -> None:
-        self._cloned, self._report = cloned, report
+    def __init__(self, cloned: asyncio.Future[Process], report: socket.socket, told: Told) -> None:
+        self._cloned, self._report, self._told = cloned, report, told
 
     async def cloned(self) -> Process:
         """The process, now the caller's to close. Raises `NotStarted`. Who is cancelled here has to `discard`."""
@@ -46,7 +48,8 @@ class Birth:
 
     def send(self, operations: list[Operation], descriptors: Mapping[str, int]) -> None:
         """What it is to do, and the descriptors for that; the last operation executes its program."""
-        message = {"operations": dump(operations), "descriptors": list(descriptors)}
+        message = {"operations": dump(operations), "descriptors": list(descriptors), "timed": self._told.is_needed}
+        self._told.about(operations)
         try:
             send(self._report, message, list(descriptors.values()))
         except OSError:
@@ -65,19 +68,35 @@ class Birth:
         if descriptors:
             return descriptors[0]
         self._report.close()
-        raise _not_started(message) if message else NotStarted("the process ended before it had opened its terminal")
+        raise self._failure(message) if message else NotStarted("the process ended before it had opened its terminal")
 
     async def execute(self) -> None:
         """Lets it execute its program. Raises `CommandNotFound`, `CannotInvoke` or `NotStarted`; the process has then
         ended."""
-        try:
-            self._report.send(_GO, socket.MSG_NOSIGNAL)
-        except OSError:
-            pass  # it has failed already, and said why
         with self._report:
+            if self._told.is_needed:
+                await self._until_set_up()
+            try:
+                self._report.send(_GO, socket.MSG_NOSIGNAL)
+            except OSError:
+                pass  # it has failed already, and said why
             message, _ = await _next_message(self._report)
+            if message:
+                raise self._failure(message)
+        self._told.executed()
+
+    async def _until_set_up(self) -> None:
+        """So that what was done is told before the program can say a word."""
+        message, _ = await _next_message(self._report)
+        if message and "kind" in message:
+            raise self._failure(message)
         if message:
-            raise _not_started(message)
+            self._told.set_up(message["times"])
+            await asyncio.sleep(0)
+
+    def _failure(self, message: dict[str, Any]) -> NotStarted:
+        self._told.failed(message["times"], message["message"])
+        return _not_started(message)
 
 
 class SpawnerLink:
@@ -174,7 +193,7 @@ class SpawnerLink:
             named = {**descriptors, "report": theirs.fileno()}
             future = self._starting[key] = asyncio.get_running_loop().create_future()
             self._send({"do": "start", "key": key, "flags": flags, "exit_file": exit_file, "log": log}, named)
-        return Birth(future, ours)
+        return Birth(future, ours, Told(cloned_into=flags != 0))
 
     def adopt(self, process: Process) -> None:
         """Follows a process that runs, whose spawner is there no more; nothing where it is followed."""

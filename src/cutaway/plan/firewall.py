@@ -179,6 +179,9 @@ class AddNetworkToTable(Operation):
         table = Table("ip", self.table)
         _commit_if_there(*(table.delete_elements(group, [element]) for group, element in self._elements()))
 
+    def subject(self) -> str:
+        return self.bridge
+
     def shell(self) -> str:
         return self._nft("add")
 
@@ -236,6 +239,9 @@ class MapPorts(Operation):
             return super().undo_all(operations, context)
         return []
 
+    def subject(self) -> str:
+        return self._shown()
+
     def shell(self) -> str:
         return "\n".join(
             f"nft add element ip {self.table} {_map_of(port).name}"
@@ -250,8 +256,12 @@ class MapPorts(Operation):
         )
 
     def why(self) -> str:
-        shown = ", ".join(f"{host or '*'}:{port}/{protocol}" for protocol, host, port, *_ in self.ports)
-        return f"Sends on what arrives at the host's {shown} to the container: one element of a map for each port."
+        return (
+            f"Sends on what arrives at the host's {self._shown()} to the container: one element of a map for each port."
+        )
+
+    def _shown(self) -> str:
+        return ", ".join(f"{host or '*'}:{port}/{protocol}" for protocol, host, port, *_ in self.ports)
 
 
 def unmap_ports(operations: Iterable[MapPorts]) -> None:

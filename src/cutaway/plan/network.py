@@ -74,7 +74,10 @@ class NameNetworkNamespace(Operation):
             os.unlink(self._path())
 
     def shell(self) -> str:
-        return ""
+        return f"ln -s /proc/$PID/ns/net {self._path()}"
+
+    def shell_undo(self) -> str:
+        return f"rm -f {self._path()}"
 
     def why(self) -> str:
         return f"Lists the container's network namespace in `ip netns`, so that `ip -n {self.netns}` looks inside."
@@ -221,6 +224,9 @@ class ConfigureInterface(Operation):
             if self.gateway:
                 requests.append(add_route("0.0.0.0/0", self.gateway, index))
             route.transact(*requests)
+
+    def subject(self) -> str:
+        return f"{self.name} {self.address}"
 
     def shell(self) -> str:
         name, inside = self.name, f"ip -n {self.netns}"

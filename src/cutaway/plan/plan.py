@@ -1,17 +1,42 @@
-"""A plan: what makes one container, as three lists of operations, and what takes it away again."""
+"""A plan: what makes one container, as three lists of operations, and what takes it away again.
+
+Who wants to see what is done sets `watching`, and hears of each operation when it has been done. Nobody being there,
+nothing is measured and no word of an explanation is built.
+"""
 
 from __future__ import annotations
 
+from contextvars import ContextVar
 from itertools import groupby
+from time import monotonic_ns
 
-from cutaway.plan.operation import dump, load
+from cutaway.plan.operation import Operation, dump, load
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from typing import Any
 
-    from cutaway.plan.operation import Context, Operation
+    from cutaway.plan.operation import Context
+
+PREPARATION, CLONE, INSIDE, PROGRAM, TEARDOWN = "preparation", "clone", "inside", "program", "teardown"
+
+
+class Step:
+    """An operation that was done, or `undone`, in one of the phases above. `nanoseconds`: the time it took; None of one
+    that is about to be done. `error`: what the kernel said, where it failed."""
+
+    __slots__ = ("error", "nanoseconds", "operation", "phase", "undone")
+
+    def __init__(
+        self, phase: str, operation: Operation, nanoseconds: int | None, *, undone: bool = False, error: str = ""
+    ) -> None:
+        self.phase, self.operation, self.nanoseconds = phase, operation, nanoseconds
+        self.undone, self.error = undone, error
+
+
+watching: ContextVar[Callable[[Step], None] | None] = ContextVar("watching", default=None)
+"""Who is told of each step done in this context, in whatever thread it is done; None: nobody."""
 
 
 class Plan:
@@ -36,14 +61,41 @@ class Plan:
 
 def apply(operations: Iterable[Operation], context: Context) -> None:
     """Applies one after the other; what had been applied when one fails stays, for `undo`."""
+    watcher = watching.get()
     for operation in operations:
+        if watcher:
+            _apply_watched(operation, context, watcher)
+        else:
+            operation.apply(context)
+
+
+def _apply_watched(operation: Operation, context: Context, watcher: Callable[[Step], None]) -> None:
+    begun, error = monotonic_ns(), ""
+    try:
         operation.apply(context)
+    except OSError as problem:
+        error = str(problem)
+        raise
+    finally:
+        watcher(Step(PREPARATION, operation, monotonic_ns() - begun, error=error))
 
 
 def undo(operations: Iterable[Operation], context: Context) -> list[OSError]:
     """Undoes all, the last first, whether or not they were applied; returns what the kernel refused on the way."""
+    watcher = watching.get()
     refused: list[OSError] = []
     for _, group in groupby(reversed(list(operations)), type):
         alike = list(group)
-        refused += alike[0].undo_all(alike, context)
+        begun = monotonic_ns() if watcher else 0
+        errors = alike[0].undo_all(alike, context)
+        refused += errors
+        if watcher and not ends_by_itself(alike[0]):
+            share, error = (monotonic_ns() - begun) // len(alike), "; ".join(map(str, errors))
+            for operation in alike:
+                watcher(Step(TEARDOWN, operation, share, undone=True, error=error))
     return refused
+
+
+def ends_by_itself(operation: Operation) -> bool:
+    """Whether there is nothing to undo."""
+    return type(operation).undo is Operation.undo

@@ -3,7 +3,8 @@
 The process is cloned while the engine still prepares the host, and then gets its operations from the engine itself,
 over the socket `report`. There it also waits, before it executes, for one byte, while its network is wired; and there
 it says how it went: nothing but the socket's closing, by `execve`, when all went well; otherwise one message that tells
-which operation failed and how.
+which operation failed and how. Asked to be `timed`, it also says when it began to be cloned, was there, got its
+operations, and had done each of them: nanoseconds on the monotonic clock.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import _signal  # type: ignore[import-not-found]
 import _socket
 import os
+from time import monotonic_ns
 
 from cutaway.kernel.namespaces import CLONE_NEWPID, clone, setns
 from cutaway.kernel.syscalls import call
@@ -37,21 +39,22 @@ def start(descriptors: dict[str, int], flags: int, host: int, own_pid_namespace:
     joined = descriptors.get("pid_namespace", -1)
     if joined >= 0:
         setns(joined, CLONE_NEWPID)
+    begun = monotonic_ns()
     try:
         pid, pidfd = clone(flags, descriptors.get("cgroup", -1))
         if pid == 0:
-            _become(descriptors["report"], Context(host=host), cloned_into=flags != 0)
+            _become(descriptors["report"], Context(host=host), flags != 0, [begun, monotonic_ns()])
     finally:  # which a child never reaches
         if joined >= 0:
             setns(own_pid_namespace, CLONE_NEWPID)
     return pid, pidfd
 
 
-def _become(report: int, context: Context, cloned_into: bool) -> NoReturn:
+def _become(report: int, context: Context, cloned_into: bool, times: list[int]) -> NoReturn:
     """The child, which whatever happens never comes back: it would be a second spawner."""
     try:
         _keep_only(report, context.host)
-        _run(_socket.socket(fileno=report), context, cloned_into)
+        _run(_socket.socket(fileno=report), context, cloned_into, times)
     finally:
         os._exit(127)
 
@@ -66,24 +69,30 @@ def _keep_only(*descriptors: int) -> None:
     call("close_range", first, HIGHEST_DESCRIPTOR, 0)
 
 
-def _run(report: _socket.socket, context: Context, cloned_into: bool) -> None:
+def _run(report: _socket.socket, context: Context, cloned_into: bool, times: list[int]) -> None:
     """From here to the program. The first operation, new namespaces, was done by cloning if so."""
     current: Operation | None = None
     try:
         for signal in _IGNORED_BY_PYTHON:
             _signal.signal(signal, _signal.SIG_DFL)
-        *setup, execute = _received(report, context)
+        (*setup, execute), timed = _received(report, context)
+        times.append(monotonic_ns())
         for current in setup[cloned_into:]:
             current.apply(context)
+            if timed:
+                times.append(monotonic_ns())
+        if timed:
+            send(report, {"times": times})
         if report.recv(1):
             current = execute
             execute.apply(context)
     except BaseException as error:
-        _say(report, current, error)
+        _say(report, current, error, times)
 
 
-def _received(report: _socket.socket, context: Context) -> list[Operation]:
-    """The operations, with what they need in `context.descriptors`; ends the process where the engine is gone."""
+def _received(report: _socket.socket, context: Context) -> tuple[list[Operation], bool]:
+    """The operations, with what they need in `context.descriptors`, and whether they are to be timed; ends the process
+    where the engine is gone."""
     message, descriptors = receive(report)
     if message is None:
         os._exit(127)
@@ -92,14 +101,15 @@ def _received(report: _socket.socket, context: Context) -> list[Operation]:
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         if name in context.descriptors:
             os.dup2(context.descriptors[name], number)
-    return load(message["operations"])
+    return load(message["operations"]), message["timed"]
 
 
-def _say(report: _socket.socket, operation: Operation | None, error: BaseException) -> None:
+def _say(report: _socket.socket, operation: Operation | None, error: BaseException, times: list[int]) -> None:
     failure = {
         "operation": type(operation).__name__ if operation else "start",
         "kind": type(error).__name__,
         "errno": getattr(error, "errno", None) or 0,
         "message": str(error),
+        "times": [*times, monotonic_ns()],
     }
     send(report, failure)

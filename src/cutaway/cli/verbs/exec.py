@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cutaway.cli import foreground
+from cutaway.cli.steps import EXPLAIN, explained
 from cutaway.cli.verb import UNLIMITED, verb
 from cutaway.cli.verbs.life import DETACH_KEYS
 from cutaway.engine.beside import beside
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
         *EXEC,
         Option("detach", BOOL, "Run it in the background", short="d"),
         DETACH_KEYS,
+        EXPLAIN,
         Option("interactive", BOOL, "Keep standard input open", short="i"),
         Option("tty", BOOL, "Give it a terminal", short="t"),
     ],
@@ -37,6 +39,11 @@ if TYPE_CHECKING:
     interspersed=False,
 )
 async def exec(session: Session, parsed: Parsed) -> int:
+    async with explained(session, parsed):
+        return await _execute(session, parsed)
+
+
+async def _execute(session: Session, parsed: Parsed) -> int:
     options, engine = parsed.options, session.engine
     config = await _config(session, parsed)
     detach = options.get("detach", False)
@@ -80,6 +87,6 @@ async def _start(session: Session, exec_id: str, config: ExecConfig, detach_keys
         streams = await session.engine.exec_start(exec_id)
         return await foreground.attach_streams(session, streams, detach_keys=detach_keys, sig_proxy=False)
     with foreground.Shared(session, stdin=config.AttachStdin, stdout=True, stderr=True) as shared:
-        await session.connection.attach(shared.attachment(sig_proxy=True))
+        await session.attach(shared.attachment(sig_proxy=True))
         await session.engine.exec_start(exec_id, shared.stdio)
     return None

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from cutaway.cli import foreground
 from cutaway.cli.explanation import explain
+from cutaway.cli.steps import EXPLAIN, explained
 from cutaway.cli.verb import UNLIMITED, verb
 from cutaway.engine.errors import EngineError, NotFound
 from cutaway.engine.options import values
@@ -35,12 +36,18 @@ DETACH_KEYS = Option("detach-keys", Kind("string", values.key_sequence), "Keys t
     options=[
         Option("attach", BOOL, "Attach its output and pass signals on", short="a"),
         DETACH_KEYS,
+        EXPLAIN,
         Option("interactive", BOOL, "Attach its standard input", short="i"),
     ],
     arguments=SEVERAL,
     completes="stopped",
 )
 async def start(session: Session, parsed: Parsed) -> int:
+    async with explained(session, parsed):
+        return await _start(session, parsed)
+
+
+async def _start(session: Session, parsed: Parsed) -> int:
     options, names = parsed
     if not options.get("attach") and not options.get("interactive"):
         return await session.for_each(names, session.engine.start)
@@ -65,13 +72,14 @@ async def start(session: Session, parsed: Parsed) -> int:
     "container stop",
     usage=f"[OPTIONS] {USAGE}",
     summary="Stop one or more running containers",
-    options=[SIGNAL, TIMEOUT],
+    options=[EXPLAIN, SIGNAL, TIMEOUT],
     arguments=SEVERAL,
     completes="running",
 )
 async def stop(session: Session, parsed: Parsed) -> int:
     timeout, signal = parsed.options.get("timeout"), parsed.options.get("signal", "")
-    return await session.for_each(parsed.arguments, lambda name: session.engine.stop(name, timeout, signal))
+    async with explained(session, parsed):
+        return await session.for_each(parsed.arguments, lambda name: session.engine.stop(name, timeout, signal))
 
 
 @verb(
@@ -109,6 +117,7 @@ async def kill(session: Session, parsed: Parsed) -> int:
     usage=f"[OPTIONS] {USAGE}",
     summary="Remove one or more containers",
     options=[
+        EXPLAIN,
         Option("force", BOOL, "Also one that runs (it is killed), and none that is not there is an error", short="f"),
         Option("volumes", BOOL, "Its anonymous volumes too", short="v"),
     ],
@@ -125,7 +134,8 @@ async def rm(session: Session, parsed: Parsed) -> int:
             if not force:
                 raise
 
-    return await session.for_each(parsed.arguments, remove)
+    async with explained(session, parsed):
+        return await session.for_each(parsed.arguments, remove)
 
 
 def _for_each(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from cutaway.cli.listing import Column, Listing
+from cutaway.cli.steps import EXPLAIN, explained
 from cutaway.cli.verb import UNLIMITED, verb
 from cutaway.cli.verbs.common import FILTER, FORMAT, NO_TRUNC, QUIET_IDS
 from cutaway.cli.verbs.ps import SHORT_ID, labels
@@ -67,6 +68,7 @@ async def ls(session: Session, parsed: Parsed) -> None:
     summary="Create a network",
     options=[
         Option("driver", STRING, "Kind of network", short="d", default='"bridge"', completes="bridge"),
+        EXPLAIN,
         Option("gateway", LIST, "Address of the host on it"),
         Option("internal", BOOL, "Without a way to the outside"),
         Option("ip-range", LIST, "Part of the subnet from which containers get addresses"),
@@ -86,7 +88,9 @@ async def create(session: Session, parsed: Parsed) -> None:
         Options=pairs(options.get("opt", [])),
         Labels=pairs(options.get("label", [])),
     )
-    await session.print(await session.engine.network_create(request))
+    async with explained(session, parsed):
+        network_id = await session.engine.network_create(request)
+    await session.print(network_id)
 
 
 def _pools(subnets: list[str], gateways: list[str], ranges: list[str]) -> list[IPAMPool]:

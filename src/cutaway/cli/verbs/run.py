@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from cutaway.cli import foreground
 from cutaway.cli.parser import WrongNumber
+from cutaway.cli.steps import EXPLAIN, explained
 from cutaway.cli.verb import verb
 from cutaway.engine import cidfile
 from cutaway.engine.beside import beside
@@ -14,13 +15,19 @@ from cutaway.engine.errors import NotFound
 from cutaway.engine.options import CREATE, RUN, create_request, reads_files
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any
 
     from cutaway.cli.parser import Parsed
     from cutaway.cli.session import Session
     from cutaway.engine.model import CreateRequest
+    from cutaway.engine.options import Option
 
 USAGE = "[OPTIONS] IMAGE [COMMAND] [ARG...]"
+
+
+def _with(table: Sequence[Option], *more: Option) -> list[Option]:
+    return sorted([*table, *more], key=lambda option: option.name)
 
 
 @verb(
@@ -28,12 +35,17 @@ USAGE = "[OPTIONS] IMAGE [COMMAND] [ARG...]"
     "container run",
     usage=USAGE,
     summary="Create and start a new container from an image",
-    options=RUN,
+    options=_with(RUN, EXPLAIN),
     completes="image",
     interspersed=False,
     failure_code=125,
 )
 async def run(session: Session, parsed: Parsed) -> int:
+    async with explained(session, parsed):
+        return await _run(session, parsed)
+
+
+async def _run(session: Session, parsed: Parsed) -> int:
     options = parsed.options
     request = await _request(session, parsed)
     if not options.get("detach"):
@@ -51,12 +63,14 @@ async def run(session: Session, parsed: Parsed) -> int:
     "container create",
     usage=USAGE,
     summary="Create a new container from an image, without starting it",
-    options=CREATE,
+    options=_with(CREATE, EXPLAIN),
     completes="image",
     interspersed=False,
 )
 async def create(session: Session, parsed: Parsed) -> None:
-    await session.print(await _create(session, await _request(session, parsed)))
+    async with explained(session, parsed):
+        container_id = await _create(session, await _request(session, parsed))
+    await session.print(container_id)
 
 
 async def _request(session: Session, parsed: Parsed) -> CreateRequest:
@@ -118,7 +132,7 @@ async def _run_on_descriptors(session: Session, container_id: str, request: Crea
         with foreground.Shared(
             session, stdin=config.AttachStdin, stdout=config.AttachStdout, stderr=config.AttachStderr
         ) as shared:
-            await session.connection.attach(shared.attachment(sig_proxy=sig_proxy))
+            await session.attach(shared.attachment(sig_proxy=sig_proxy))
             await session.engine.start(container_id, shared.stdio)
         return await foreground.until_container_ends(session, container_id, ended)
     finally:

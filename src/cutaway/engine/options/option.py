@@ -13,18 +13,20 @@ if TYPE_CHECKING:
 
 
 class Kind(NamedTuple):
-    """How a value is written. `metavar` is what help calls it; `repeats`: each use of the option adds one value."""
+    """How a value is written. `metavar` is what help calls it; `repeats`: each use of the option adds one value;
+    `alone`: what the option means without a value, which then has to follow an equals sign."""
 
     metavar: str
     parse: Callable[[str], object]
     repeats: bool = False
+    alone: str = ""
 
 
 def _text(text: str) -> str:
     return text
 
 
-BOOL = Kind("", values.boolean)
+BOOL = Kind("", values.boolean, alone="true")
 STRING = Kind("string", _text)
 LIST = Kind("list", _text, repeats=True)
 INT = Kind("int", values.integer)
