@@ -8,7 +8,7 @@ UNIT_DIR ?= /etc/systemd/system
 
 # What the tests run containers with, look at the kernel with, and compare with.
 TEST_PACKAGES := busybox-static mmdebstrap iproute2 nftables iptables procps util-linux docker.io skopeo \
-	bzip2 xz-utils zstd linux-libc-dev libseccomp2 bash fish zsh
+	bzip2 xz-utils zstd linux-libc-dev libseccomp2 bash fish zsh docker-registry openssl
 # What the virtual machine on pure cgroup v2 needs.
 VM_PACKAGES := qemu-system-x86 cpio kmod
 
@@ -17,7 +17,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # The command finds its Python through sh wherever it is put, and that finds its virtual environment. Here one knows
 # both, and saves two milliseconds.
 start-directly = sed -i -e "1s|.*|\#!$$(readlink -f $(1)/python) -IS|" \
-	-e 's|^PYTHON = .*|PYTHON = "$(abspath $(1))/python"|' $(1)/cutaway
+	-e 's|^PYTHON = .*|PYTHON = "$(abspath $(1))/python"|' $(1)/cutaway $(1)/cutaway-oci
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-vm lint format bench install uninstall clean
@@ -55,17 +55,17 @@ install: ## install into /opt/cutaway, with the command in /usr/local/bin and a 
 	rm -rf build
 	$(INSTALL_DIR)/bin/pip install --quiet .
 	$(call start-directly,$(INSTALL_DIR)/bin)
-	ln -sf $(INSTALL_DIR)/bin/cutaway $(PREFIX)/bin/cutaway
+	ln -sf $(INSTALL_DIR)/bin/cutaway $(INSTALL_DIR)/bin/cutaway-oci $(PREFIX)/bin
 	[ ! -d $(UNIT_DIR) ] || install -m 644 packaging/cutaway.service $(UNIT_DIR)
 
 uninstall: ## take away what `make install` installed; containers and images stay
-	rm -rf $(INSTALL_DIR) $(PREFIX)/bin/cutaway $(UNIT_DIR)/cutaway.service
+	rm -rf $(INSTALL_DIR) $(PREFIX)/bin/cutaway $(PREFIX)/bin/cutaway-oci $(UNIT_DIR)/cutaway.service
 
 clean: ## remove the virtual environment and what the tools have cached
 	rm -rf $(VENV) build dist src/*.egg-info .*_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
-$(VENV)/installed: pyproject.toml bin/cutaway
+$(VENV)/installed: pyproject.toml bin/cutaway bin/cutaway-oci
 	@packaging/debian-packages libseccomp2
 	@$(PYTHON) -m venv $(VENV) >/dev/null 2>&1 || { packaging/debian-packages python3-venv && $(PYTHON) -m venv $(VENV); }
 	@$(VENV)/bin/pip install --quiet --editable .

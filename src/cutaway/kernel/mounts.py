@@ -75,6 +75,12 @@ _UNHEARD = frozenset(
 )
 """Words of mount(8), and flags of mount(2), that no file system takes from the kernel."""
 _PROPAGATION = {"private": MS_PRIVATE, "slave": MS_SLAVE, "shared": MS_SHARED, "unbindable": MS_UNBINDABLE}
+_OF_A_TREE = {f"r{name}" for name in (*_ATTRIBUTES, *_PROPAGATION)}
+OPTION_NAMES = sorted(
+    {"bind", "rbind", "idmap", "ridmap", "remount", "tmpcopyup", *_ATTRIBUTES, *_PROPAGATION, *_OF_A_TREE}
+    | {*SUPERBLOCK_FLAGS, *_UNHEARD}
+)
+"""The words that `Options` understands itself; all others are for the file system."""
 
 
 class Options:

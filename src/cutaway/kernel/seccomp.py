@@ -50,7 +50,7 @@ FLAGS = {
     "SECCOMP_FILTER_FLAG_SPEC_ALLOW": 1 << 2,
     "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV": 1 << 5,
 }
-_ARCHITECTURES = (
+ARCHITECTURES = (
     "x86", "x86_64", "x32", "arm", "aarch64", "mips", "mips64", "mips64n32", "mipsel", "mipsel64", "mipsel64n32",
     "parisc", "parisc64", "ppc", "ppc64", "ppc64le", "riscv64", "s390", "s390x", "loongarch64", "m68k", "sh", "sheb",
 )  # fmt: skip
@@ -191,7 +191,7 @@ def _add_architectures(library: ctypes.CDLL, context: ctypes.c_void_p, profile: 
     tokens = {library.seccomp_arch_native()}
     for name in profile.get("architectures") or ():
         short = name.removeprefix("SCMP_ARCH_").lower()
-        if short not in _ARCHITECTURES:
+        if short not in ARCHITECTURES:
             raise ValueError(f"seccomp: {name} is not a known architecture")
         token = library.seccomp_arch_resolve_name(short.encode())
         if token and token not in tokens and (token != _SCMP_ARCH_X32 or _has_x32()):

@@ -29,7 +29,8 @@ from cutaway.plan.namespaces import (
     NewTimeNamespace,
 )
 from cutaway.plan.process import LoadSeccomp, SetExecLabel, SetOomScore, SetRlimits
-from cutaway.runtime.compile import KERNEL_NAMES, Given, machine, program, session, shown_hierarchies, tree
+from cutaway.runtime.compile import KERNEL_NAMES, Given, is_bind, machine, program, session, shown_hierarchies, tree
+from cutaway.runtime.meaning import check
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -79,12 +80,13 @@ def compile_bundle(
     keyring: bool = True,
     preserved: int = 0,
 ) -> Parts:
-    """The parts of the container `identifier`. `spec`: a checked `config.json` (`specification.check`,
-    `meaning.check`); `bundle`: its directory, absolute; `layout`: the host's cgroups; `filters`: a directory in which
+    """The parts of the container `identifier`. `spec`: a `config.json` of the right form (`specification.check`);
+    `bundle`: its directory, absolute; `layout`: the host's cgroups; `filters`: a directory in which
     compiled seccomp filters are kept, if any; `preserved`: how many descriptors from 3 on the program gets.
 
     Raises `InvalidConfig`, `UnsupportedResource`, `LibseccompMissing`.
     """
+    check(spec, bundle)
     spec = _absolute(spec, bundle)
     linux = spec.get("linux", {})
     kinds = {KERNEL_NAMES.get(each["type"], each["type"]): each.get("path", "") for each in linux.get("namespaces", ())}
@@ -120,12 +122,6 @@ def _absolute(spec: dict[str, Any], bundle: str) -> dict[str, Any]:
         if is_bind(mount):
             mount["source"] = os.path.join(bundle, mount["source"])
     return spec | {"root": root, "mounts": mounts}
-
-
-def is_bind(mount: dict[str, Any]) -> bool:
-    """Whether an entry of `mounts` is a bind mount."""
-    options = mount.get("options", ())
-    return mount.get("type") == "bind" or "bind" in options or "rbind" in options
 
 
 def _filter(spec: dict[str, Any], bundle: str, identifier: str, filters: str) -> LoadSeccomp | None:
@@ -282,7 +278,7 @@ def _memory(linux: dict[str, Any]) -> list[Operation]:
 
 def _process(parts: Parts, process: dict[str, Any], *, in_user_namespace: bool) -> dict[str, Any]:
     """What is left for the process to do to itself. In a user namespace it may not raise limits or lower scores."""
-    wanted, parts.warnings = _granted(process.get("capabilities", {}), everything=in_user_namespace)
+    wanted, parts.warnings = granted(process.get("capabilities", {}), everything=in_user_namespace)
     scheduling: list[Operation] = []
     if "scheduler" in process or "ioPriority" in process:
         from cutaway.plan.scheduling import scheduling_operations
@@ -300,7 +296,7 @@ def _process(parts: Parts, process: dict[str, Any], *, in_user_namespace: bool) 
     return left | {"capabilities": wanted}
 
 
-def _granted(asked: dict[str, list[str]], *, everything: bool) -> tuple[dict[str, list[str]], list[str]]:
+def granted(asked: dict[str, list[str]], *, everything: bool) -> tuple[dict[str, list[str]], list[str]]:
     """The capabilities that there are to give, and a warning for each that is not, which must not make it fail."""
     held = set(capabilities.NAMES if everything else capabilities.names(capabilities.capget()[1]))
     sets = {name: [each for each in asked.get(name, ()) if each in held] for name in _SETS}

@@ -106,18 +106,26 @@ def inside(spec: dict[str, Any], given: Given) -> list[Operation]:
 
 
 def entering(
-    process: dict[str, Any], join_cgroup: list[Operation], namespaces: list[str], seccomp: LoadSeccomp | None
+    process: dict[str, Any],
+    join_cgroup: list[Operation],
+    namespaces: list[str],
+    seccomp: LoadSeccomp | None,
+    preserved: int = 0,
 ) -> list[Operation]:
     """What a further process does to get into a container: `process` is as in the OCI runtime-spec, `namespaces` are
-    the kinds that the container has of its own, and the descriptor `process` is a pidfd of its first process."""
+    the kinds that the container has of its own, and the descriptor `process` is a pidfd of its first process. Its limits
+    are set while it has the powers of the host's user namespace. `preserved`: as in `Given`."""
     given = Given({}, join_cgroup, {}, {}, seccomp, keyring="_ses")
+    given.preserved = preserved
+    limited = {key: value for key, value in process.items() if key not in ("oomScoreAdj", "rlimits")}
     terminal = [OpenTerminal(uid=process["user"]["uid"], console=False)] if process.get("terminal") else []
     return [
         *join_cgroup,
+        *_limits(process),
         JoinProcess("process", namespaces),
         *session(given),
         *terminal,
-        *program(process, given, first=False),
+        *program(limited, given, first=False),
     ]
 
 
@@ -175,11 +183,11 @@ def tree(spec: dict[str, Any], given: Given) -> Iterator[Operation]:
 
 def _mount(mount: dict[str, Any], given: Given, sealed: list[Operation]) -> Iterator[Operation]:
     """`sealed` takes what makes it read-only once all is in it that other mounts and devices need."""
-    kind, target, options = mount.get("type", "bind"), mount["destination"], mount.get("options", [])
+    kind, target, options = mount.get("type", ""), mount["destination"], mount.get("options", [])
     if "remount" in options:
         yield Remount(target, options)
         return
-    if kind == "bind" or "bind" in options or "rbind" in options:
+    if is_bind(mount):
         yield BindMount(mount["source"], target, options, *_owners(mount, given))
         return
     if "ro" in options and (kind == "tmpfs" or target == "/dev"):
@@ -189,6 +197,12 @@ def _mount(mount: dict[str, Any], given: Given, sealed: list[Operation]) -> Iter
         yield from _cgroups(target, options, given, sealed)
     else:
         yield Mount(kind, target, mount.get("source", ""), options)
+
+
+def is_bind(mount: dict[str, Any]) -> bool:
+    """Whether an entry of `mounts` is a bind mount: by its type, which is a dummy where its options say so."""
+    options = mount.get("options", ())
+    return mount.get("type") == "bind" or "bind" in options or "rbind" in options
 
 
 def _owners(mount: dict[str, Any], given: Given) -> tuple[list[dict[str, int]], list[dict[str, int]]]:
@@ -268,16 +282,20 @@ def machine(spec: dict[str, Any]) -> Iterator[Operation]:
         yield SetDomainname(spec["domainname"])
 
 
+def _limits(process: dict[str, Any]) -> Iterator[Operation]:
+    if "oomScoreAdj" in process:
+        yield SetOomScore(process["oomScoreAdj"])
+    if process.get("rlimits"):
+        yield SetRlimits(process["rlimits"])
+
+
 def program(process: dict[str, Any], given: Given, *, first: bool = True) -> Iterator[Operation]:
     """Who the program is and what it may do.
 
     A filter is loaded by a process that has CAP_SYS_ADMIN or cannot gain privileges any more: hence its two places. The
     working directory is entered, and made for the container's `first` process, while the process may go anywhere.
     """
-    if "oomScoreAdj" in process:
-        yield SetOomScore(process["oomScoreAdj"])
-    if process.get("rlimits"):
-        yield SetRlimits(process["rlimits"])
+    yield from _limits(process)
     unprivileged = process.get("noNewPrivileges", False)
     if given.seccomp and not unprivileged:
         yield given.seccomp

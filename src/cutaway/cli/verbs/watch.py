@@ -11,9 +11,9 @@ from cutaway.cli.verb import UNLIMITED, verb
 from cutaway.cli.verbs.common import FORMAT, NO_TRUNC
 from cutaway.cli.verbs.ps import SHORT_ID
 from cutaway.engine import summary, units
-from cutaway.engine import top as processes
 from cutaway.engine.errors import EngineError, InvalidArgument
 from cutaway.engine.options.option import BOOL, Option
+from cutaway.kernel import ps as processes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,7 +41,10 @@ CLEAR = "\x1b[H\x1b[J"
 )
 async def top(session: Session, parsed: Parsed) -> None:
     name, *ps_options = parsed.arguments
-    rows = processes.table(await session.engine.pids(name), ps_options)
+    try:
+        rows = processes.table(await session.engine.pids(name), ps_options)
+    except processes.UnknownOption as error:
+        raise InvalidArgument(str(error)) from None
     await session.print(table.render(rows, least=LEAST_TOP_COLUMN))
 
 

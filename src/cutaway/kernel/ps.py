@@ -1,4 +1,4 @@
-"""`top`: a container's processes as ps(1) prints them, by its usual options, read from `/proc` and not from ps."""
+"""Processes as `ps(1)` prints them, by its usual options, read from `/proc` and not from ps."""
 
 from __future__ import annotations
 
@@ -8,13 +8,18 @@ import pwd
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from cutaway.engine.errors import InvalidArgument
 from cutaway.kernel import procfs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
 _DAY = 86400
+
+
+class UnknownOption(ValueError):
+    """An option of ps(1), or a column, that there is not here."""
+
+
 _ALWAYS = frozenset("eAaxdgr")
 """Letters that choose processes: here it is always those of the container."""
 
@@ -118,7 +123,7 @@ _BY_USER: Chosen = [
 
 
 def table(pids: Iterable[int], ps_options: Sequence[str]) -> list[list[str]]:
-    """A header and a row per process. Without options as for `-ef`. Raises `InvalidArgument` for what it cannot do."""
+    """A header and a row per process. Without options as for `-ef`. Raises `UnknownOption` for what it cannot do."""
     chosen = _chosen(ps_options or ["-ef"])
     rows = [[header for header, _ in chosen]]
     for seen in procfs.ps(sorted(pids)):
@@ -141,7 +146,7 @@ def _chosen(options: Sequence[str]) -> Chosen:
             elif letter == "u" and not word.startswith("-"):
                 style = _BY_USER
             elif letter not in _ALWAYS:
-                raise InvalidArgument(f"ps option {word} is not supported; supported are -ef, aux and -o COLUMN,…")
+                raise UnknownOption(f"ps option {word} is not supported; supported are -ef, aux and -o COLUMN,…")
         if listed:
             columns += _listed(names or (waiting.pop(0) if waiting else ""))
     return columns or style
@@ -154,6 +159,6 @@ def _listed(text: str) -> Chosen:
         name, _, header = part.partition("=")
         column = COLUMNS.get(_ALIASES.get(name, name))
         if column is None:
-            raise InvalidArgument(f'ps option -o: unknown column "{name}"; known are {", ".join(sorted(COLUMNS))}')
+            raise UnknownOption(f'ps option -o: unknown column "{name}"; known are {", ".join(sorted(COLUMNS))}')
         found.append((header or column.header, column))
     return found

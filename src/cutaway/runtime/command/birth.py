@@ -1,0 +1,215 @@
+"""From operations to a process: cloned into its namespaces, made ready there, held until it may execute its program.
+
+    parent                                     child, not dumpable, without a descriptor of the caller's
+    ──────                                     ─────────────────────────────────────────────────────────
+    clone ───────────────────────────────────▶ born
+    what needs it (ID mappings, …) ──────────▶ go
+                                               setup: mounts, devices, masks
+    prestart, createRuntime hooks ◀─────────── mounted
+                                  ───────────▶ go
+                                               createContainer hooks; enter: root, identity, privileges
+                                  ◀─────────── ready
+    …                                          waits at its gate: `create` leaves a socket in the container's
+                                               directory and ends, `run` and `exec` go on over the same one
+    start ───────────────────────────────────▶ go
+                                               startContainer hooks; program: seccomp, execve
+    the socket closes by `execve` ◀─────────── runs
+
+The two talk over a socket pair. Where the child fails it says so in one message and ends; where the parent is gone, so
+is the child. A stop at which the parent has nothing to do is left out.
+"""
+
+from __future__ import annotations
+
+import _signal  # type: ignore[import-not-found]
+import _socket
+import marshal
+import os
+
+from cutaway.kernel.namespaces import CLONE_PARENT, clone
+from cutaway.kernel.prctl import set_dumpable, set_parent_death_signal
+from cutaway.plan.plan import apply
+from cutaway.plan.process import Exec, ExecError
+from cutaway.runtime.command.failure import Failure
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import NoReturn
+
+    from cutaway.plan.operation import Context, Operation
+
+GO, BORN, MOUNTED, READY = b"go", b"born", b"mounted", b"ready"
+_FAILED = b"!"
+_MOST_BYTES = 1 << 16
+_ENDING = (_signal.SIGHUP, _signal.SIGINT, _signal.SIGQUIT, _signal.SIGTERM)
+
+
+class Child:
+    """What a process that is to be cloned does. It waits for its parent at birth and when it is mounted, if so asked,
+    and before its program at the listening socket `gate`, or (None) for its parent.
+
+    `joins` is done before it is cloned, into new namespaces (`flags`), by a process made for that. `lock`: a descriptor
+    of the parent's that it must not hold on to.
+    """
+
+    def __init__(
+        self,
+        setup: Sequence[Operation],
+        enter: Sequence[Operation],
+        program: Sequence[Operation],
+        *,
+        joins: Sequence[Operation] = (),
+        flags: int = 0,
+        lock: int = -1,
+        gate: _socket.socket | None = None,
+        waits_at_birth: bool = False,
+        waits_mounted: bool = False,
+    ) -> None:
+        self.joins, self.flags, self.lock = joins, flags, lock
+        self.setup, self.enter, self.program = setup, enter, program
+        self.gate, self.waits_at_birth, self.waits_mounted = gate, waits_at_birth, waits_mounted
+
+
+class Process:
+    """A process: its `pid`, a `pidfd`, and the socket over which it is spoken to."""
+
+    def __init__(self, pid: int, pidfd: int, report: _socket.socket) -> None:
+        self.pid, self.pidfd, self._report = pid, pidfd, report
+
+    def go(self) -> None:
+        """Lets it go on."""
+        tell(self._report, GO)
+
+    def expect(self, message: bytes) -> None:
+        """Waits until it says `message`. Raises `Failure` with what it says instead."""
+        if hear(self._report) != message:
+            raise Failure(f"the process ended before it was {message.decode()}")
+
+    def expect_execution(self) -> None:
+        """Waits until it executes its program. Raises `Failure` where that fails."""
+        hear(self._report)
+
+    def end(self) -> None:
+        """Ends it, if it has not ended yet, and reaps it."""
+        try:
+            _signal.pidfd_send_signal(self.pidfd, _signal.SIGKILL)
+            os.waitpid(self.pid, 0)
+        except (ProcessLookupError, ChildProcessError):
+            pass
+
+
+def bear(child: Child, context: Context) -> Process:
+    """Clones the process. Raises `Failure`, `OSError`."""
+    ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
+    set_dumpable(False)
+    if child.joins:
+        return _bear_elsewhere(child, context, ours, theirs)
+    pid, pidfd = clone(child.flags, context.descriptors.get("cgroup", -1))
+    if pid == 0:
+        ours.close()
+        _become(theirs, child, context)
+    theirs.close()
+    return Process(pid, pidfd, ours)
+
+
+def _bear_elsewhere(child: Child, context: Context, ours: _socket.socket, theirs: _socket.socket) -> Process:
+    """Has it cloned by a process that joins namespaces first, and could not come back. It becomes this one's child."""
+    helper = os.fork()
+    if helper == 0:
+        ours.close()
+        _clone_sibling(theirs, child, context)
+    theirs.close()
+    os.waitpid(helper, 0)
+    word, _, number = hear(ours).partition(b" ")
+    if word != BORN:
+        raise Failure("the process ended before it was born")
+    return Process(int(number), os.pidfd_open(int(number)), ours)
+
+
+def _clone_sibling(report: _socket.socket, child: Child, context: Context) -> NoReturn:
+    try:
+        apply(child.joins, context)
+        pid, _ = clone(child.flags | CLONE_PARENT, context.descriptors.get("cgroup", -1))
+        if pid == 0:
+            _become(report, child, context)
+        tell(report, BORN + b" %d" % pid)
+    except BaseException as error:
+        _tell_failure(report, error)
+    finally:
+        os._exit(0)
+
+
+def tell(report: _socket.socket, message: bytes) -> None:
+    """Says `message`. Where nobody is left to hear it, `hear` finds out."""
+    try:
+        report.send(message, _socket.MSG_NOSIGNAL)
+    except OSError:
+        pass
+
+
+def hear(report: _socket.socket) -> bytes:
+    """The next message, empty where the other end has closed. Raises `Failure` where it is of one."""
+    try:
+        message: bytes = report.recv(_MOST_BYTES)
+    except ConnectionResetError:
+        return b""
+    if message[:1] == _FAILED:
+        raise Failure(marshal.loads(message[1:]))
+    return message
+
+
+def _tell_failure(report: _socket.socket, error: BaseException) -> None:
+    said = str(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
+    prefix = "unable to start container process: " if isinstance(error, ExecError) else ""
+    tell(report, _FAILED + marshal.dumps(prefix + said[: _MOST_BYTES // 8]))
+
+
+def _become(report: _socket.socket, child: Child, context: Context) -> NoReturn:
+    """The child, which whatever happens never comes back."""
+    try:
+        set_parent_death_signal(_signal.SIGKILL)
+        if child.lock >= 0:
+            os.close(child.lock)
+        if child.waits_at_birth:
+            _await(report)
+        _settle(report, child, context)
+        report = _wait_to_start(report, child)
+        apply(child.program, context)
+    except BaseException as error:
+        _tell_failure(report, error)
+    finally:
+        os._exit(1)
+
+
+def _settle(report: _socket.socket, child: Child, context: Context) -> None:
+    """From birth to where only the program is missing."""
+    apply(child.setup, context)
+    if child.waits_mounted:
+        tell(report, MOUNTED)
+        _await(report)
+    apply(child.enter, context)
+    execute = child.program[-1]
+    if isinstance(execute, Exec):
+        execute.find()
+
+
+def _wait_to_start(report: _socket.socket, child: Child) -> _socket.socket:
+    """Returns where what happens from now on is to be reported."""
+    if child.gate is None:
+        tell(report, READY)
+        _await(report)
+        return report
+    for number in _ENDING:  # as PID 1 it would otherwise be deaf to them
+        _signal.signal(number, lambda received, _: os._exit(128 + received))
+    set_parent_death_signal(0)
+    tell(report, READY)
+    descriptor, _address = child.gate._accept()  # type: ignore[attr-defined]
+    starter = _socket.socket(fileno=descriptor)
+    _await(starter)
+    return starter
+
+
+def _await(report: _socket.socket) -> None:
+    if report.recv(len(GO)) != GO:
+        os._exit(1)

@@ -1,0 +1,245 @@
+"""`create`, `start` and `run`: from a bundle to a container, and from there to its program."""
+
+from __future__ import annotations
+
+import _socket
+import os
+import time
+
+from cutaway.kernel.cgroups import host_layout
+from cutaway.plan.hooks import hook_operations
+from cutaway.plan.operation import Context, dump
+from cutaway.plan.plan import apply
+from cutaway.runtime import meaning, specification
+from cutaway.runtime.bundle import compile_bundle
+from cutaway.runtime.command import document
+from cutaway.runtime.command.birth import MOUNTED, READY, Child, Process, bear
+from cutaway.runtime.command.container import SPECIFICATION, Container, look_at
+from cutaway.runtime.command.failure import Failure
+from cutaway.runtime.command.given import preserve, write_pid_file
+from cutaway.runtime.command.terminals import Terminal
+from cutaway.runtime.command.undoing import end, remove
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from cutaway.runtime.command.main import Invocation
+
+
+def create(invocation: Invocation) -> int:
+    """`create ID`: all but the program; it waits to be started, on its own."""
+    creation = Creation(invocation, detached=True)
+    process = creation.make()
+    write_pid_file(invocation.options["pid-file"], process.pid)
+    return 0
+
+
+def run(invocation: Invocation) -> int:
+    """`run ID`: creates it, starts it and, unless `--detach`ed, waits for its end and deletes it."""
+    detached = bool(invocation.options["detach"])
+    creation = Creation(invocation, detached=detached, starts_at_once=True)
+    process = creation.make()
+    runs = False
+    try:
+        creation.start(process)
+        write_pid_file(invocation.options["pid-file"], process.pid)
+        runs = detached
+        return 0 if detached else creation.foreground(process, reaps=not invocation.options["no-subreaper"])
+    finally:
+        if not (runs or invocation.options["keep"]):
+            remove(creation.container, invocation.log)
+
+
+class Creation:
+    """A container on its way from a bundle. What was done when one of its steps raises is undone.
+
+    `starts_at_once`: its first process waits for this one, not for another that comes to start it.
+    """
+
+    def __init__(self, invocation: Invocation, *, detached: bool, starts_at_once: bool = False) -> None:
+        options = invocation.options
+        self._invocation, self._starts_at_once = invocation, starts_at_once
+        self._terminal = Terminal(options["console-socket"], detached=detached)
+        kept = preserve(options["preserve-fds"])
+        self._bundle, self._config = _read_bundle(options["bundle"])
+        self._spec = _checked(self._config, self._bundle)
+        self._terminal.check(self._spec["process"])
+        self._parts = compile_bundle(
+            self._spec,
+            self._bundle,
+            invocation.operands[0],
+            host_layout(),
+            invocation.filters,
+            pivot=not options["no-pivot"],
+            keyring=not options["no-new-keyring"],
+            preserved=kept,
+        )
+        for warning in self._parts.warnings:
+            invocation.log.warning(warning)
+        self.container: Container
+        self.process: Process | None = None
+
+    def make(self) -> Process:
+        """Up to where only the program is missing."""
+        self.container = Container.reserve(
+            self._invocation.root, self._invocation.operands[0], self._facts(), self._config
+        )
+        context = Context(self._terminal.descriptors(), host=os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+        context.state = self.container.state("creating")
+        try:
+            apply(self._parts.before, context)
+            self.process = self._bear(context)
+            self._accompany(self.process, context)
+        except BaseException:
+            self._abandon()
+            raise
+        return self.process
+
+    def start(self, process: Process) -> None:
+        """Executes the program of a container that starts at once. Raises `Failure`."""
+        process.go()
+        process.expect_execution()
+        self.container.unlock()
+        started(self.container, self._spec)
+
+    def foreground(self, process: Process, *, reaps: bool) -> int:
+        """Waits for its end; returns the exit code."""
+        from cutaway.runtime.command.foreground import attend
+
+        return attend(process, self._terminal, reaps=reaps)
+
+    def _bear(self, context: Context) -> Process:
+        parts = self._parts
+        for operation in parts.prepared:
+            operation.prepare(context)
+        child = Child(
+            parts.setup,
+            parts.enter,
+            parts.program,
+            joins=parts.joins,
+            flags=parts.flags,
+            lock=self.container.lock,
+            gate=None if self._starts_at_once else _listen_at(self.container),
+            waits_at_birth=bool(parts.born),
+            waits_mounted=bool(parts.ready),
+        )
+        process = bear(child, context)
+        self.container.facts |= {"pid": process.pid, "start_time": look_at(process.pid)[1]}
+        self.container.save()
+        return process
+
+    def _accompany(self, process: Process, context: Context) -> None:
+        """The host's part of what the process does until it is ready."""
+        context.pid = context.state["pid"] = process.pid
+        if self._parts.born:
+            apply(self._parts.born, context)
+            process.go()
+        if self._parts.ready:
+            process.expect(MOUNTED)
+            apply(self._parts.ready, context)
+            process.go()
+        process.expect(READY)
+
+    def _abandon(self) -> None:
+        if self.process:
+            self.process.end()
+        remove(self.container, self._invocation.log)
+
+    def _facts(self) -> dict[str, Any]:
+        parts = self._parts
+        return {
+            "ociVersion": SPECIFICATION,
+            "pid": 0,
+            "start_time": 0,
+            "bundle": self._bundle,
+            "rootfs": os.path.join(self._bundle, self._spec["root"]["path"]),
+            "created": _now(),
+            "annotations": self._spec.get("annotations") or {},
+            "cgroup": parts.cgroup,
+            "freezer": _freezer_file(parts.cgroup),
+            "undo": dump([*parts.before, *parts.born, *parts.ready]),
+        }
+
+
+def start(invocation: Invocation) -> int:
+    """`start ID`: has the waiting process of a created container execute the program."""
+    container = Container.find(invocation.root, invocation.operands[0], lock=True)
+    status = container.status()
+    if status != "created":
+        words = {"stopped": "cannot start a container that has stopped"}
+        raise Failure(words.get(status, "cannot start an already running container"))
+    gate = _connect_to(container)
+    os.unlink(container.gate)
+    process = Process(container.pid, container.pidfd(), gate)
+    process.go()
+    process.expect_execution()
+    started(container, container.config)
+    return 0
+
+
+def started(container: Container, spec: dict[str, Any]) -> None:
+    """Runs the poststart hooks. Where one fails the container is ended, as the specification has it."""
+    hooks = hook_operations(spec.get("hooks") or {}, "poststart")
+    if not hooks:
+        return
+    context = Context(pid=container.pid)
+    context.state = container.state("running")
+    try:
+        apply(hooks, context)
+    except OSError:
+        end(container)
+        raise
+
+
+def _read_bundle(bundle: str) -> tuple[str, bytes]:
+    """Its directory, which becomes the working directory as relative paths are meant from there, and `config.json`."""
+    try:
+        os.chdir(bundle or ".")
+    except OSError as error:
+        raise Failure(f"chdir {bundle}: {(error.strerror or '').lower()}") from None
+    try:
+        with open("config.json", "rb") as file:
+            return os.getcwd(), file.read()
+    except FileNotFoundError:
+        raise Failure("JSON specification file config.json not found") from None
+
+
+def _checked(config: bytes, bundle: str) -> dict[str, Any]:
+    try:
+        spec = document.parse(config.decode())
+    except ValueError as error:
+        raise Failure(f"config.json: {error}") from None
+    specification.check(spec)
+    meaning.check(spec, bundle)
+    return dict(spec)
+
+
+def _freezer_file(cgroup: str) -> str:
+    """The file that says whether a cgroup is frozen; none for no cgroup."""
+    freezer = host_layout().find("freezer")
+    if not (cgroup and freezer):
+        return ""
+    return f"{freezer.directory(cgroup)}/{'freezer.state' if freezer.version == 1 else 'cgroup.freeze'}"
+
+
+def _listen_at(container: Container) -> _socket.socket:
+    gate = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC)
+    os.chdir(container.directory)  # a socket's path may have 107 characters, a container's directory has more
+    gate.bind("start")
+    os.chdir(container.facts["bundle"])
+    gate.listen(1)
+    return gate
+
+
+def _connect_to(container: Container) -> _socket.socket:
+    gate = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC)
+    os.chdir(container.directory)
+    gate.connect("start")
+    return gate
+
+
+def _now() -> str:
+    nanoseconds = time.time_ns()
+    moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(nanoseconds // 1_000_000_000))
+    return f"{moment}.{nanoseconds % 1_000_000_000:09}Z"

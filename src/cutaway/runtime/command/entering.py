@@ -1,0 +1,176 @@
+"""`exec`: a further process in a running container."""
+
+from __future__ import annotations
+
+import os
+
+from cutaway.kernel.cgroups import host_layout
+from cutaway.kernel.namespaces import CLONE_NEWPID, FLAGS, identity, setns
+from cutaway.plan.cgroups import JoinCgroup, join_operation
+from cutaway.plan.operation import Context
+from cutaway.plan.process import CloseDescriptors, Exec, LoadSeccomp
+from cutaway.runtime import meaning, specification
+from cutaway.runtime.bundle import granted
+from cutaway.runtime.command import document
+from cutaway.runtime.command.birth import READY, Child, Process, bear
+from cutaway.runtime.command.container import Container
+from cutaway.runtime.command.failure import Failure
+from cutaway.runtime.command.given import preserve, write_pid_file
+from cutaway.runtime.command.terminals import Terminal
+from cutaway.runtime.compile import entering
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from cutaway.kernel.cgroups import Layout
+    from cutaway.plan.operation import Operation
+    from cutaway.runtime.command.main import Invocation
+
+_LAST = (LoadSeccomp, CloseDescriptors, Exec)
+
+
+def execute(invocation: Invocation) -> int:
+    """`exec ID COMMAND`, or `exec --process FILE ID`: returns its exit code, or with `--detach` once it runs."""
+    options = invocation.options
+    container = Container.find(invocation.root, invocation.operands[0])
+    _check_enterable(container, ignore_paused=options["ignore-paused"])
+    terminal = Terminal(options["console-socket"], detached=options["detach"])
+    kept = preserve(options["preserve-fds"])
+    config = container.config
+    process = _described(config["process"], invocation)
+    terminal.check(process)
+    wanted, warnings = granted(process.get("capabilities") or {}, everything=_has_own_users(container))
+    for warning in warnings:
+        invocation.log.warning(warning)
+    operations = entering(
+        process | {"capabilities": wanted},
+        [_join(container, options["cgroup"])],
+        [kind for kind in FLAGS if kind != "time" and identity(kind, container.pid) != identity(kind)],
+        _filter(config, invocation.filters),
+        kept,
+    )
+    born = _bear(container, operations, terminal)
+    try:
+        born.expect(READY)
+        born.go()
+        born.expect_execution()
+        write_pid_file(options["pid-file"], born.pid)
+    except BaseException:
+        born.end()  # or the container could not end as long as nobody has reaped it
+        raise
+    if options["detach"]:
+        return 0
+    from cutaway.runtime.command.foreground import attend
+
+    return attend(born, terminal, reaps=False)
+
+
+def _check_enterable(container: Container, *, ignore_paused: bool) -> None:
+    status = container.status()
+    if status in ("creating", "stopped"):
+        raise Failure("cannot exec in a stopped container")
+    if status == "paused" and not ignore_paused:
+        raise Failure("cannot exec in a paused container (use --ignore-paused to override)")
+
+
+def _bear(container: Container, operations: list[Operation], terminal: Terminal) -> Process:
+    context = Context(terminal.descriptors(), host=os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+    context.descriptors["process"] = init = container.pidfd()
+    for operation in operations:
+        operation.prepare(context)
+    last = next(number for number in range(len(operations), 0, -1) if not isinstance(operations[number - 1], _LAST))
+    setns(init, CLONE_NEWPID)  # which children are born into
+    return bear(Child([], operations[:last], operations[last:]), context)
+
+
+def _has_own_users(container: Container) -> bool:
+    return identity("user", container.pid) != identity("user")
+
+
+def _described(of_first: dict[str, Any], invocation: Invocation) -> dict[str, Any]:
+    """The process as in the OCI runtime-spec: of a file, or as the container's first one but for what is said."""
+    if path := invocation.options["process"]:
+        try:
+            process = document.read(path)
+        except ValueError as error:
+            raise Failure(f"{path}: {error}") from None
+    else:
+        process = _varied(of_first, invocation.options, invocation.operands[1:])
+    specification.check_process(process)
+    meaning.check_process(process)
+    return dict(process)
+
+
+def _varied(of_first: dict[str, Any], options: dict[str, Any], args: list[str]) -> dict[str, Any]:
+    if not args:
+        raise Failure("process args cannot be empty")
+    sets = {name: [*names] for name, names in (of_first.get("capabilities") or {}).items()}
+    for name in ("bounding", "effective", "permitted") if options["cap"] else ():
+        sets[name] = [*sets.get(name, ()), *options["cap"]]
+    process = of_first | {
+        "args": args,
+        "cwd": options["cwd"] or of_first["cwd"],
+        "env": [*of_first.get("env", ()), *options["env"]],
+        "terminal": options["tty"],
+        "user": _user(of_first.get("user") or {}, options),
+        "capabilities": sets,
+        "noNewPrivileges": options["no-new-privs"] or of_first.get("noNewPrivileges", False),
+    }
+    labels = {"apparmorProfile": options["apparmor"], "selinuxLabel": options["process-label"]}
+    return process | {name: label for name, label in labels.items() if label}
+
+
+def _user(of_first: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
+    user = dict(of_first)
+    uid, colon, gid = options["user"].partition(":")
+    try:
+        if uid:
+            user["uid"] = int(uid)
+        if colon:
+            user["gid"] = int(gid)
+        if options["additional-gids"]:
+            user["additionalGids"] = [*user.get("additionalGids", ()), *map(int, options["additional-gids"])]
+    except ValueError:
+        raise Failure(f"--user {options['user']}: expected UID[:GID], in numbers") from None
+    return user
+
+
+def _filter(config: dict[str, Any], directory: str) -> LoadSeccomp | None:
+    profile = (config.get("linux") or {}).get("seccomp")
+    if not profile:
+        return None
+    from cutaway.kernel.seccomp import compile_cached, notifies
+
+    if notifies(profile):
+        raise Failure("exec: the container's seccomp profile asks a listener, whom only its first process is told to")
+    return LoadSeccomp(compile_cached(profile, directory).hex(), flags=profile.get("flags", []))
+
+
+def _join(container: Container, below: list[str]) -> JoinCgroup:
+    """By which it joins the container's cgroup, or those `below` it: `PATH`, or `CONTROLLER,…:PATH`."""
+    layout, path = host_layout(), container.facts["cgroup"]
+    if not below:
+        return join_operation(path, layout, container.pid)
+    wanted = _by_controller(below)
+    tasks = [each.join_file(f"{path.strip('/')}/{_chosen(each.controllers, wanted)}") for each in _versions(layout, 1)]
+    directory = layout.unified.directory(f"{path.strip('/')}/{wanted.get('', '')}") if layout.unified else ""
+    return JoinCgroup(tasks, directory)
+
+
+def _by_controller(below: list[str]) -> dict[str, str]:
+    wanted: dict[str, str] = {}
+    for each in below:
+        controllers, colon, path = each.rpartition(":")
+        if ".." in path.split("/"):
+            raise Failure(f"--cgroup {each}: a cgroup below the container's is expected")
+        wanted |= dict.fromkeys(controllers.split(",") if colon else [""], path.strip("/"))
+    return wanted
+
+
+def _chosen(controllers: tuple[str, ...], wanted: dict[str, str]) -> str:
+    return next((wanted[each] for each in controllers if each in wanted), wanted.get("", ""))
+
+
+def _versions(layout: Layout, version: int) -> list[Any]:
+    return [each for each in layout.hierarchies if each.version == version]

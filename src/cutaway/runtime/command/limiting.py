@@ -1,0 +1,106 @@
+"""`pause`, `resume` and `update`: what a running container may use, down to no time at all."""
+
+from __future__ import annotations
+
+import sys
+
+from cutaway.plan.cgroups import FreezeCgroup, update_operations
+from cutaway.plan.operation import Context
+from cutaway.plan.plan import apply, undo
+from cutaway.runtime.command import document
+from cutaway.runtime.command.container import Container
+from cutaway.runtime.command.failure import Failure
+from cutaway.runtime.command.undoing import cgroup_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from cutaway.runtime.command.main import Invocation
+
+_SECTIONS = {
+    "blkio-weight": ("blockIO", "weight"),
+    "cpu-period": ("cpu", "period"),
+    "cpu-quota": ("cpu", "quota"),
+    "cpu-burst": ("cpu", "burst"),
+    "cpu-share": ("cpu", "shares"),
+    "cpu-rt-period": ("cpu", "realtimePeriod"),
+    "cpu-rt-runtime": ("cpu", "realtimeRuntime"),
+    "cpu-idle": ("cpu", "idle"),
+    "cpuset-cpus": ("cpu", "cpus"),
+    "cpuset-mems": ("cpu", "mems"),
+    "memory": ("memory", "limit"),
+    "memory-reservation": ("memory", "reservation"),
+    "memory-swap": ("memory", "swap"),
+    "pids-limit": ("pids", "limit"),
+}
+_UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40, "p": 1 << 50}
+
+
+def pause(invocation: Invocation) -> int:
+    """`pause ID`: stops every process where it is."""
+    container = Container.find(invocation.root, invocation.operands[0], lock=True)
+    if container.status() not in ("created", "running"):
+        raise Failure("container not running")
+    _freezing(container).apply(Context())
+    return 0
+
+
+def resume(invocation: Invocation) -> int:
+    """`resume ID`: lets them run on."""
+    container = Container.find(invocation.root, invocation.operands[0], lock=True)
+    if not container.is_frozen():
+        raise Failure("container not paused")
+    _freezing(container).undo(Context())
+    return 0
+
+
+def update(invocation: Invocation) -> int:
+    """`update ID`: other limits, from `--resources` (a file, or `-`) or from the other options. All of them or none."""
+    container = Container.find(invocation.root, invocation.operands[0], lock=True)
+    if not container.is_alive():
+        raise Failure("container not running")
+    operations = update_operations(cgroup_of(container), _wanted(invocation.options))
+    try:
+        apply(operations, Context())
+    except OSError:
+        undo(operations, Context())
+        raise
+    return 0
+
+
+def _freezing(container: Container) -> FreezeCgroup:
+    cgroup = cgroup_of(container)
+    return FreezeCgroup(cgroup.path, cgroup.layout.plain())
+
+
+def _wanted(options: dict[str, Any]) -> dict[str, Any]:
+    """OCI's `linux.resources`."""
+    if options["resources"]:
+        return _read(options["resources"])
+    wanted: dict[str, dict[str, Any]] = {}
+    for option, (section, key) in _SECTIONS.items():
+        value = options[option]
+        if value not in ("", None):
+            wanted.setdefault(section, {})[key] = _bytes(option, value) if section == "memory" else value
+    return wanted
+
+
+def _read(path: str) -> dict[str, Any]:
+    from cutaway.runtime.specification import check_resources
+
+    try:
+        wanted: dict[str, Any] = document.parse(sys.stdin.read()) if path == "-" else document.read(path)
+    except ValueError as error:
+        raise Failure(f"{path}: {error}") from None
+    check_resources(wanted)
+    return wanted
+
+
+def _bytes(option: str, text: str) -> int:
+    """`512m` in bytes; -1 is no limit."""
+    number, unit = text.rstrip("bkmgtpBKMGTP"), text.lstrip("-0123456789.").lower()
+    try:
+        return int(float(number) * _UNITS[unit.removesuffix("b") if len(unit) > 1 else unit])
+    except (ValueError, KeyError):
+        raise Failure(f"invalid value for {option}: {text}") from None

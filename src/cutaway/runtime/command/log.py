@@ -1,0 +1,52 @@
+"""The log that an engine reads after a failure (`--log`, `--log-format`), in the two formats of runc's logger."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+
+from cutaway.runtime.command.document import text_of
+
+
+class Log:
+    """Writes to the file `path`, or to standard error where that is empty; `style`: "text" or "json"."""
+
+    def __init__(self, path: str, style: str, *, debug: bool) -> None:
+        self._path, self._style, self._debug = path, style, debug
+
+    def debug(self, message: str) -> None:
+        if self._debug:
+            self._write("debug", message)
+
+    def warning(self, message: str) -> None:
+        """Only for who asked for a log: standard error is what the container's program has, too."""
+        if self._path or self._debug:
+            self._write("warning", message)
+
+    def error(self, message: str) -> None:
+        """In a file it would not be seen by a person, so it goes to standard error, too."""
+        self._write("error", message)
+        if self._path:
+            sys.stderr.write(message + "\n")
+
+    def _write(self, level: str, message: str) -> None:
+        moment = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        if self._style == "json":
+            line = text_of({"level": level, "msg": message, "time": moment})
+        else:
+            line = f'time="{moment}" level={level} msg={text_of(message)}'
+        if self._path:
+            _append(self._path, line)
+        else:
+            sys.stderr.write(line + "\n")
+
+
+def _append(path: str, line: str) -> None:
+    try:
+        file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError:
+        sys.stderr.write(line + "\n")
+        return
+    os.write(file, f"{line}\n".encode())
+    os.close(file)

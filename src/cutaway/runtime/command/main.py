@@ -1,0 +1,160 @@
+"""The command `cutaway-oci`: global options, the verb, and what comes of it. runc(8)"""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+
+from cutaway.runtime.command.arguments import FLAG, LIST, NUMBER, VALUE, Syntax, parse
+from cutaway.runtime.command.failure import Failure, Misuse
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, NoReturn
+
+    from cutaway.runtime.command.log import Log
+
+ROOT = "/run/cutaway-oci"
+_MANY = 1 << 30
+_GLOBAL = Syntax(
+    {"root": VALUE, "log": VALUE, "log-format": VALUE, "debug": FLAG, "systemd-cgroup": FLAG, "version": FLAG,
+     "help": FLAG}, "command [arguments...]", 0, _MANY, {"v": "version", "h": "help"},
+)  # fmt: skip
+_CREATE = {"bundle": VALUE, "console-socket": VALUE, "pid-file": VALUE, "no-pivot": FLAG, "no-new-keyring": FLAG,
+           "preserve-fds": NUMBER}  # fmt: skip
+_RUN = _CREATE | {"detach": FLAG, "keep": FLAG, "no-subreaper": FLAG}
+_EXEC = {"console-socket": VALUE, "cwd": VALUE, "env": LIST, "tty": FLAG, "user": VALUE, "additional-gids": LIST,
+         "process": VALUE, "detach": FLAG, "pid-file": VALUE, "process-label": VALUE, "apparmor": VALUE,
+         "no-new-privs": FLAG, "cap": LIST, "preserve-fds": NUMBER, "cgroup": LIST, "ignore-paused": FLAG}  # fmt: skip
+_EXEC_SHORT = {"e": "env", "t": "tty", "u": "user", "g": "additional-gids", "p": "process", "d": "detach", "c": "cap"}
+_UPDATE = {"resources": VALUE, "blkio-weight": NUMBER, "cpu-period": NUMBER, "cpu-quota": NUMBER, "cpu-share": NUMBER,
+           "cpu-rt-period": NUMBER, "cpu-rt-runtime": NUMBER, "cpuset-cpus": VALUE, "cpuset-mems": VALUE,
+           "memory": VALUE, "memory-reservation": VALUE, "memory-swap": VALUE, "pids-limit": NUMBER,
+           "cpu-burst": NUMBER, "cpu-idle": NUMBER}  # fmt: skip
+
+VERBS = {
+    "create": ("creating", "create", Syntax(_CREATE, "<container-id>", 1, 1, {"b": "bundle"})),
+    "start": ("creating", "start", Syntax({}, "<container-id>", 1, 1)),
+    "run": ("creating", "run", Syntax(_RUN, "<container-id>", 1, 1, {"b": "bundle", "d": "detach"})),
+    "exec": ("entering", "execute", Syntax(_EXEC, "<container-id> <command> [arguments...]", 1, _MANY, _EXEC_SHORT)),
+    "kill": ("undoing", "kill", Syntax({"all": FLAG}, "<container-id> [signal]", 1, 2, {"a": "all"})),
+    "delete": ("undoing", "delete", Syntax({"force": FLAG}, "<container-id>", 1, 1, {"f": "force"})),
+    "state": ("looking", "state", Syntax({}, "<container-id>", 1, 1)),
+    "list": ("looking", "list_all", Syntax({"format": VALUE, "quiet": FLAG}, "", 0, 0, {"f": "format", "q": "quiet"})),
+    "ps": ("looking", "ps", Syntax({"format": VALUE}, "<container-id> [ps options]", 1, _MANY, {"f": "format"})),
+    "events": ("events", "events", Syntax({"interval": VALUE, "stats": FLAG}, "<container-id>", 1, 1)),
+    "pause": ("limiting", "pause", Syntax({}, "<container-id>", 1, 1)),
+    "resume": ("limiting", "resume", Syntax({}, "<container-id>", 1, 1)),
+    "update": ("limiting", "update", Syntax(_UPDATE, "<container-id>", 1, 1, {"r": "resources"})),
+    "spec": ("describing", "spec", Syntax({"bundle": VALUE, "rootless": FLAG}, "", 0, 0, {"b": "bundle"})),
+    "features": ("describing", "features", Syntax({}, "", 0, 0)),
+}
+"""Each verb's module and function there, and what it takes."""
+_ENTERING = ("create", "run", "exec")
+_PREFIX = {"create": "cutaway-oci create failed: ", "run": "cutaway-oci run failed: ", "exec": "exec failed: "}
+_EXEC_FAILED = 255
+_NO_SUCH_VERB = 3
+
+
+class Invocation:
+    """What a verb is called with. `root`: where containers are kept; `filters`: and compiled seccomp filters."""
+
+    __slots__ = ("filters", "log", "operands", "options", "root")
+
+    def __init__(self, root: str, log: Log, options: dict[str, Any], operands: list[str]) -> None:
+        self.root, self.log, self.options, self.operands = root, log, options, operands
+        self.filters = f"{root}/.seccomp"
+
+
+def main() -> NoReturn:
+    """Runs the command line and ends the process, without taking the interpreter apart: that takes a millisecond."""
+    gc.disable()
+    os.umask(0o022)
+    code = _run(sys.argv[1:])
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except OSError:
+        code = code or 1
+    os._exit(code)
+
+
+def _run(words: list[str]) -> int:
+    from cutaway.runtime.command.log import Log
+
+    try:
+        options, operands = parse(words, _GLOBAL)
+        log = Log(options["log"], options["log-format"] or "text", debug=options["debug"])
+    except Misuse as error:
+        Log("", "text", debug=False).error(str(error))
+        return 1
+    if options["version"]:
+        return _show_version()
+    if options["help"] or not operands or operands[0] in ("help", "h"):
+        return _show_usage()
+    verb, *words = operands
+    if verb not in VERBS:
+        log.error(f"No help topic for '{verb}'")
+        return _NO_SUCH_VERB
+    return _call(verb, words, options, log)
+
+
+def _call(verb: str, words: list[str], options: dict[str, Any], log: Log) -> int:
+    try:
+        return _carry_out(verb, words, options, log)
+    except Misuse as error:
+        _show_usage_of(verb)
+        log.error(str(error))
+        return 1
+    except (Failure, OSError, ValueError) as error:
+        log.error(f"{_PREFIX.get(verb, '')}{error}")
+        return _EXEC_FAILED if verb == "exec" else getattr(error, "exit_code", 1)
+    except Exception as error:  # a fault of ours, which the engine that called is to read, too
+        log.error(f"{_PREFIX.get(verb, '')}{type(error).__name__}: {error}{_place_of(error)}")
+        return _EXEC_FAILED if verb == "exec" else 1
+
+
+def _carry_out(verb: str, words: list[str], options: dict[str, Any], log: Log) -> int:
+    module, function, syntax = VERBS[verb]
+    given, operands = parse(words, syntax)
+    if not syntax.least <= len(operands) <= syntax.most:
+        wanted = f"exactly {syntax.most}" if syntax.least == syntax.most else f"a minimum of {syntax.least}"
+        raise Misuse(f'cutaway-oci: "{verb}" requires {wanted} argument(s)')
+    if options["systemd-cgroup"]:
+        raise Failure("--systemd-cgroup: systemd is not running on this host; use cgroupfs, the driver without systemd")
+    if verb in _ENTERING:
+        from cutaway.runtime.command.interpreter import protect
+
+        protect()
+    name = f"cutaway.runtime.command.{module}"
+    __import__(name)
+    root = os.path.abspath(options["root"] or ROOT)
+    return int(getattr(sys.modules[name], function)(Invocation(root, log, given, operands)))
+
+
+def _place_of(error: BaseException) -> str:
+    trace = error.__traceback__
+    while trace and trace.tb_next:
+        trace = trace.tb_next
+    return f" ({trace.tb_frame.f_code.co_filename}:{trace.tb_lineno})" if trace else ""
+
+
+def _show_version() -> int:
+    from cutaway.runtime.command.describing import version
+
+    print(version())
+    return 0
+
+
+def _show_usage() -> int:
+    from cutaway.runtime.command.describing import usage
+
+    print(usage(VERBS))
+    return 0
+
+
+def _show_usage_of(verb: str) -> None:
+    from cutaway.runtime.command.describing import usage_of
+
+    print(f"Incorrect Usage.\n\n{usage_of(verb, VERBS[verb][2])}")

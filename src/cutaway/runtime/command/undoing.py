@@ -1,0 +1,117 @@
+"""`kill` and `delete`: a container's end, and what was made for it taken away again."""
+
+from __future__ import annotations
+
+import _signal  # type: ignore[import-not-found]
+import os
+
+from cutaway.runtime.command.container import Container
+from cutaway.runtime.command.failure import Failure
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from cutaway.kernel.cgroups import Cgroup
+    from cutaway.runtime.command.log import Log
+    from cutaway.runtime.command.main import Invocation
+
+_PATIENCE = 10.0
+"""Seconds in which a process that was killed is to end."""
+
+
+def kill(invocation: Invocation) -> int:
+    """`kill ID [SIGNAL]`: signals the first process, or with `--all` every one."""
+    container = Container.find(invocation.root, invocation.operands[0])
+    number = _number_of((invocation.operands[1:] or ["SIGTERM"])[0])
+    if invocation.options["all"]:
+        _signal_all(container, number)
+        return 0
+    try:
+        _signal.pidfd_send_signal(container.pidfd(), number)
+    except ProcessLookupError:
+        raise Failure("container not running") from None
+    return 0
+
+
+def delete(invocation: Invocation) -> int:
+    """`delete ID`: takes away what is left of a stopped container; with `--force` of any, and of none, too."""
+    force = bool(invocation.options["force"])
+    try:
+        container = Container.find(invocation.root, invocation.operands[0], lock=True)
+    except Failure:
+        if force:
+            return 0
+        raise
+    status = container.status()
+    if status not in ("stopped", "creating") and not force:
+        raise Failure(f"cannot delete container {container.id} that is not stopped: {status}")
+    remove(container, invocation.log)
+    return 0
+
+
+def remove(container: Container, log: Log) -> None:
+    """Ends what still runs, undoes what was done and forgets the container; then its poststop hooks run, of which one
+    that fails holds up nothing. Raises `Failure` where the kernel refuses: then the container is still there."""
+    from cutaway.plan import cgroups, files, hooks, mounts, namespaces, network, process, scheduling  # noqa: F401
+    from cutaway.plan.operation import Context, load
+    from cutaway.plan.plan import undo
+
+    end(container)
+    refused = undo(load(container.facts["undo"]), Context(pid=container.pid))
+    if refused:
+        raise Failure(f"unable to remove container {container.id}: " + "; ".join(map(str, refused)))
+    afterwards = hooks.hook_operations(container.config.get("hooks"), "poststop")
+    container.forget()
+    context = Context()
+    context.state = container.state("stopped")
+    for hook in afterwards:
+        try:
+            hook.apply(context)
+        except OSError as error:
+            log.warning(str(error))
+
+
+def end(container: Container) -> None:
+    """Kills the first process, with which all others of its PID namespace end (and those that share the host's: with
+    their cgroup), and waits until it has ended."""
+    from select import POLLIN, poll
+
+    try:
+        pidfd = container.pidfd()
+    except ProcessLookupError:
+        return
+    _signal.pidfd_send_signal(pidfd, _signal.SIGKILL)
+    ended = poll()
+    ended.register(pidfd, POLLIN)
+    if not ended.poll(_PATIENCE * 1000):
+        raise Failure(f"unable to remove container {container.id}: process {container.pid} does not end")
+    os.close(pidfd)
+
+
+def cgroup_of(container: Container) -> Cgroup:
+    """The container's cgroup. Raises `Failure` where it has none of its own."""
+    from cutaway.kernel.cgroups import Cgroup
+
+    if not container.facts["cgroup"]:
+        raise Failure(f"container {container.id} has no cgroup of its own")
+    return Cgroup(container.facts["cgroup"])
+
+
+def _signal_all(container: Container, number: int) -> None:
+    for pid in cgroup_of(container).processes():
+        try:
+            pidfd = os.pidfd_open(pid)
+            _signal.pidfd_send_signal(pidfd, number)
+            os.close(pidfd)
+        except ProcessLookupError:
+            continue
+
+
+def _number_of(signal: str) -> int:
+    """The number of `KILL`, `SIGKILL`, `9`, `RTMIN+3`. Raises `Failure`."""
+    if signal.isdecimal() and int(signal) in _signal.valid_signals():
+        return int(signal)
+    name, plus, more = signal.upper().partition("+")
+    number = getattr(_signal, f"SIG{name.removeprefix('SIG')}", None)
+    if not isinstance(number, int) or name.removeprefix("SIG").startswith("_") or (plus and not more.isdecimal()):
+        raise Failure(f'unknown signal "{signal}"')
+    return number + int(more or 0)
