@@ -8,14 +8,16 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests import images
 from tests.dockerd import Docker
 from tests.engines import Engine
-from tests.host import Host
+from tests.host import ADDRESS, Host
 from tests.leaks import Watch
+from tests.registry import Registry
 
 _HOST = pytest.StashKey[Host]()
 _directories: list[Path] = []
@@ -135,3 +137,32 @@ def docker(busybox_tar: Path) -> Iterator[Docker]:
     with _directory() as directory, Docker(directory) as docker:
         docker("import", str(busybox_tar), "busybox")
         yield docker
+
+
+@contextmanager
+def _running_registry(**options: Any) -> Iterator[Registry]:
+    if not shutil.which("docker-registry"):
+        pytest.skip("docker-registry is not installed")
+    with _directory() as directory, Registry(directory, **options) as registry:
+        yield registry
+
+
+@pytest.fixture(scope="session")
+def registry() -> Iterator[Registry]:
+    """A registry on loopback that anyone may use, without TLS."""
+    with _running_registry() as registry:
+        yield registry
+
+
+@pytest.fixture(scope="session")
+def protected_registry() -> Iterator[Registry]:
+    """A registry on loopback that wants a name and a password, without TLS."""
+    with _running_registry(protected=True) as registry:
+        yield registry
+
+
+@pytest.fixture(scope="session")
+def secure_registry() -> Iterator[Registry]:
+    """A registry on the host's own address, which is not loopback, with TLS, that wants a name and a password."""
+    with _running_registry(address=ADDRESS, protected=True, secure=True) as registry:
+        yield registry
