@@ -30,7 +30,6 @@ from cutaway.plan.namespaces import (
 )
 from cutaway.plan.process import LoadSeccomp, SetExecLabel, SetOomScore, SetRlimits
 from cutaway.runtime.compile import KERNEL_NAMES, Given, is_bind, machine, program, session, shown_hierarchies, tree
-from cutaway.runtime.meaning import check
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -80,13 +79,12 @@ def compile_bundle(
     keyring: bool = True,
     preserved: int = 0,
 ) -> Parts:
-    """The parts of the container `identifier`. `spec`: a `config.json` of the right form (`specification.check`);
-    `bundle`: its directory, absolute; `layout`: the host's cgroups; `filters`: a directory in which
+    """The parts of the container `identifier`. `spec`: a checked `config.json` (`specification.check`,
+    `meaning.check`); `bundle`: its directory, absolute; `layout`: the host's cgroups; `filters`: a directory in which
     compiled seccomp filters are kept, if any; `preserved`: how many descriptors from 3 on the program gets.
 
     Raises `InvalidConfig`, `UnsupportedResource`, `LibseccompMissing`.
     """
-    check(spec, bundle)
     spec = _absolute(spec, bundle)
     linux = spec.get("linux", {})
     kinds = {KERNEL_NAMES.get(each["type"], each["type"]): each.get("path", "") for each in linux.get("namespaces", ())}

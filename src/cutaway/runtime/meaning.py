@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from cutaway.runtime.bundle import is_bind
+from cutaway.runtime.compile import is_bind
 from cutaway.runtime.specification import InvalidConfig
 
 TYPE_CHECKING = False

@@ -1,0 +1,155 @@
+"""Bundles for tests: a `config.json` of the least that a container needs, changed as a test wants, and the runtime that
+makes containers of them."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+RUNTIME = str(Path(sys.executable).with_name("cutaway-oci"))
+PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+DEFAULT_CAPABILITIES = ["CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_KILL", "CAP_SETGID", "CAP_SETUID", "CAP_NET_BIND_SERVICE"]
+_numbers = itertools.count(1)
+
+LEAST: dict[str, Any] = {
+    "ociVersion": "1.3.0",
+    "process": {
+        "args": ["true"],
+        "env": [PATH],
+        "cwd": "/",
+        "user": {"uid": 0, "gid": 0},
+        "capabilities": {kind: DEFAULT_CAPABILITIES for kind in ("bounding", "effective", "permitted")},
+    },
+    "root": {"path": "rootfs"},
+    "mounts": [
+        {"destination": "/proc", "type": "proc", "source": "proc"},
+        {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "mode=755"]},
+        {"destination": "/dev/pts", "type": "devpts", "source": "devpts", "options": ["newinstance", "ptmxmode=0666"]},
+        {"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": ["nosuid", "noexec", "nodev", "ro"]},
+    ],
+    "linux": {"namespaces": [{"type": kind} for kind in ("pid", "network", "ipc", "uts", "mount", "cgroup")]},
+}
+
+
+class Finished(subprocess.CompletedProcess[str]):
+    """`said`: all its output."""
+
+    @property
+    def said(self) -> str:
+        return self.stdout + self.stderr
+
+
+class Runtime:
+    """`cutaway-oci` with a state directory of its own."""
+
+    def __init__(self, directory: Path) -> None:
+        self.root = directory / "state"
+        self.containers: list[str] = []
+
+    def __call__(self, *words: str, timeout: float = 30, **more: Any) -> Finished:
+        """Runs one command to its end."""
+        command = [RUNTIME, "--root", str(self.root), *words]
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            timeout=timeout, check=False, **more,
+        )  # fmt: skip
+        return Finished(done.args, done.returncode, done.stdout, done.stderr)
+
+    def delete_all(self) -> None:
+        for identifier in self.containers:
+            self("delete", "--force", identifier)
+
+
+class Bundle:
+    """A directory with a `config.json` and a root file system. `spec` is what will be written there."""
+
+    def __init__(self, directory: Path, rootfs: Path, runtime: Runtime) -> None:
+        self.directory, self.runtime = directory, runtime
+        self.rootfs = directory / "rootfs"
+        shutil.copytree(rootfs, self.rootfs, symlinks=True)
+        self.id = f"cutaway-test-{os.getpid()}-{next(_numbers)}"
+        self.spec = copy.deepcopy(LEAST)
+        self.linux["cgroupsPath"] = f"/{self.id}"
+
+    @property
+    def process(self) -> dict[str, Any]:
+        process: dict[str, Any] = self.spec["process"]
+        return process
+
+    @property
+    def linux(self) -> dict[str, Any]:
+        linux: dict[str, Any] = self.spec["linux"]
+        return linux
+
+    def without_namespace(self, *kinds: str) -> None:
+        self.linux["namespaces"] = [each for each in self.linux["namespaces"] if each["type"] not in kinds]
+
+    def with_namespace(self, kind: str, **more: str) -> None:
+        self.without_namespace(kind)
+        self.linux["namespaces"].append({"type": kind, **more})
+
+    def mount(self, destination: str, kind: str = "tmpfs", source: str = "tmpfs", *options: str, **more: Any) -> None:
+        self.spec["mounts"].append(
+            {"destination": destination, "type": kind, "source": source, "options": list(options), **more}
+        )
+
+    def bind(self, source: object, destination: str, *options: str, **more: Any) -> None:
+        self.mount(destination, "none", str(source), *(options or ("bind",)), **more)
+
+    def write(self) -> None:
+        (self.directory / "config.json").write_text(json.dumps(self.spec))
+
+    def runs(self, *args: str, **more: Any) -> Finished:
+        """Runs a program as the container's, to its end."""
+        if args:
+            self.process["args"] = list(args)
+        return self.does("run", **more)
+
+    def says(self, *args: str) -> str:
+        """The output of a program that succeeds."""
+        done = self.runs(*args)
+        assert done.returncode == 0, done.said
+        return done.stdout.strip()
+
+    def shell(self, script: str) -> str:
+        """The output of a script of busybox's that succeeds."""
+        return self.says("sh", "-ec", script)
+
+    def refusal(self) -> str:
+        """What the runtime says when it refuses the bundle: one sentence, and nothing is there afterwards."""
+        done = self.does("create")
+        assert done.returncode != 0, "it was accepted"
+        assert "Traceback" not in done.said
+        assert self.runtime("state", self.id).returncode != 0
+        return done.said
+
+    def does(self, verb: str, *words: str, **more: Any) -> Finished:
+        """`create` or `run`."""
+        self.write()
+        self.runtime.containers.append(self.id)
+        return self.runtime(verb, "--bundle", str(self.directory), *words, self.id, **more)
+
+    def create(self, *args: str) -> None:
+        """A container that waits to be started. Its output goes nowhere."""
+        if args:
+            self.process["args"] = list(args)
+        self.write()
+        self.runtime.containers.append(self.id)
+        command = [RUNTIME, "--root", str(self.runtime.root), "create", "--bundle", str(self.directory), self.id]
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        assert done.returncode == 0, f"create failed: {self.does('create').said}"
+
+    def start(self) -> Finished:
+        return self.runtime("start", self.id)
+
+    def state(self) -> dict[str, Any]:
+        """What `state` says."""
+        state: dict[str, Any] = json.loads(self.runtime("state", self.id).stdout)
+        return state
