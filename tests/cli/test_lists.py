@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,12 +18,11 @@ from cutaway.engine.model import (
     Config,
     Container,
     EndpointSettings,
-    Image,
+    ImageSummary,
     MountPoint,
     Network,
     NetworkSettings,
     PortBinding,
-    RootFS,
     State,
     Volume,
 )
@@ -141,8 +141,8 @@ def test_a_state_in_words(state: dict[str, Any], status: str) -> None:
 )
 def test_filters_of_containers(wanted: list[str], names: list[str]) -> None:
     everything = [container("web"), container("db", 300, Status="exited", ExitCode=3, FinishedAt=at(100))]
-    image = Image(Id="sha256:" + "1" * 64, RepoTags=["busybox:latest"], RootFS=RootFS(Layers=["sha256:l1"]))
-    found = filters.containers(everything, filters.read(wanted), [image])
+    busybox = {"sha256:" + "1" * 64}
+    found = filters.containers(everything, filters.read(wanted), defaultdict(set, {"busybox": busybox}))
     assert [each.Name.removeprefix("/") for each in found] == names
 
 
@@ -157,20 +157,21 @@ def test_filters_of_containers(wanted: list[str], names: list[str]) -> None:
 )
 def test_a_wrong_filter_is_refused(wanted: list[str], reason: str) -> None:
     with pytest.raises(InvalidArgument, match=reason):
-        filters.containers([container()], filters.read(wanted), [])
+        filters.containers([container()], filters.read(wanted), {})
 
 
 def test_a_filter_names_a_container_that_is_there() -> None:
     with pytest.raises(NotFound, match="No such container: nobody"):
-        filters.containers([container()], {"before": ["nobody"]}, [])
+        filters.containers([container()], {"before": ["nobody"]}, {})
 
 
 def test_filters_of_images_networks_and_volumes() -> None:
-    tagged = Image(Id="sha256:a", RepoTags=["busybox:1.35", "busybox:latest"], Created=at(20))
-    untagged = Image(Id="sha256:b", Created=at(10))
-    assert filters.images([tagged, untagged], {"dangling": ["true"]}) == [untagged]
-    assert filters.images([tagged, untagged], {"reference": ["busy*:1.*"]}) == [tagged]
-    assert filters.images([tagged, untagged], {"since": ["busybox"]}) == [untagged]
+    untagged = ImageSummary(Id="sha256:b", Created=20, Size=1)
+    tagged = ImageSummary(Id="sha256:a", RepoTags=["busybox:1.35", "busybox:latest"], Created=10, Size=1)
+    assert filters.images([untagged, tagged], {"dangling": ["true"]}) == [untagged]
+    assert filters.images([untagged, tagged], {"reference": ["busy*:1.*"]}) == [tagged]
+    assert filters.images([untagged, tagged], {"since": ["busybox"]}) == [untagged]
+    assert filters.images([untagged, tagged], {"until": ["15"]}) == [tagged]
     networks = [Network(Id="1", Name="bridge"), Network(Id="2", Name="mine", Labels={"a": "b"})]
     assert [each.Name for each in filters.networks(networks, {"type": ["custom"]})] == ["mine"]
     assert [each.Name for each in filters.networks(networks, {"label": ["a=b"]})] == ["mine"]

@@ -247,8 +247,14 @@ class LocalEngine:
 
     # Images
 
-    async def images(self) -> list[model.Image]:
+    async def images(self) -> list[model.ImageSummary]:
         return self._catalogue.all()
+
+    async def image_descendants(self, name: str) -> set[str]:
+        return self._catalogue.descendants(name)
+
+    async def image_history(self, name: str) -> list[model.HistoryStep]:
+        return self._catalogue.history(name)
 
     async def image_inspect(self, name: str) -> model.Image:
         return self._catalogue.inspect(name)
@@ -268,16 +274,16 @@ class LocalEngine:
     ) -> Pulled:
         return await self._catalogue.pull(reference, platform, access or Access(), progress)
 
+    async def image_push(
+        self, reference: str, access: Access | None = None, progress: Callable[[Step], None] = lambda _: None
+    ) -> Pushed:
+        return await self._catalogue.push(reference, access or Access(), progress)
+
     async def remote_tags(self, repository: str, access: Access | None = None) -> list[str]:
         return await self._catalogue.remote_tags(repository, access or Access())
 
     async def image_save(self, names: Sequence[str], descriptor: int) -> None:
         await self._catalogue.save(names, descriptor)
-
-    async def image_push(
-        self, reference: str, access: Access | None = None, progress: Callable[[Step], None] = lambda _: None
-    ) -> Pushed:
-        return await self._catalogue.push(reference, access or Access(), progress)
 
     async def login(self, domain: str, access: Access) -> str:
         return await self._catalogue.login(domain, access)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import fnmatch
 import re
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
@@ -15,9 +16,9 @@ from cutaway.engine.errors import InvalidArgument, NotFound
 from cutaway.engine.options import values
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
-    from cutaway.engine.model import Container, Image, Network, Volume
+    from cutaway.engine.model import Container, ImageSummary, Network, Volume
 
 Item = TypeVar("Item")
 Test = Callable[[Item, str], bool]
@@ -38,17 +39,17 @@ def read(texts: Iterable[str]) -> Filters:
     return found
 
 
-def containers(items: Sequence[Container], filters: Filters, images: Sequence[Image]) -> list[Container]:
-    """Those of `items` that fit; `images` are all there are, for `ancestor`."""
+def containers(
+    items: Sequence[Container], filters: Filters, descendants: Mapping[str, Collection[str]]
+) -> list[Container]:
+    """Those of `items` that fit; `descendants`: for each image that `ancestor` names, the IDs of those made of it."""
     tests: dict[str, Test[Container]] = {
         "id": lambda container, value: container.Id.startswith(value),
         "name": lambda container, value: bool(_pattern(value).search(container.Name)),
         "label": lambda container, value: _has_label(container.Config.Labels, value),
         "status": lambda container, value: container.State.Status == _known("status", value, STATUSES),
         "exited": lambda container, value: _exited_with(container, values.integer(value)),
-        "ancestor": lambda container, value: (
-            container.Image in _with_descendants(images, value) or container.Config.Image == value
-        ),
+        "ancestor": lambda container, value: container.Image in descendants[value] or container.Config.Image == value,
         "before": lambda container, value: container.Created < _container(items, value).Created,
         "since": lambda container, value: container.Created > _container(items, value).Created,
         "volume": lambda container, value: any(value in (each.Name, each.Destination) for each in container.Mounts),
@@ -60,13 +61,16 @@ def containers(items: Sequence[Container], filters: Filters, images: Sequence[Im
     return _fitting(items, filters, tests)
 
 
-def images(items: Sequence[Image], filters: Filters) -> list[Image]:
-    tests: dict[str, Test[Image]] = {
+def images(items: Sequence[ImageSummary], filters: Filters) -> list[ImageSummary]:
+    """Those of `items`, the newest first, that fit."""
+    age = {image.Id: position for position, image in enumerate(items)}
+    tests: dict[str, Test[ImageSummary]] = {
         "dangling": lambda image, value: bool(image.RepoTags) != values.boolean(value),
-        "label": lambda image, value: _has_label(image.Config.Labels, value),
+        "label": lambda image, value: _has_label(image.Labels, value),
         "reference": _has_reference,
-        "before": lambda image, value: image.Created < _image(items, value).Created,
-        "since": lambda image, value: image.Created > _image(items, value).Created,
+        "before": lambda image, value: age[image.Id] > age[_image(items, value).Id],
+        "since": lambda image, value: age[image.Id] < age[_image(items, value).Id],
+        "until": lambda image, value: image.Created < moment(value, time.time()),
     }
     return _fitting(items, filters, tests)
 
@@ -146,25 +150,16 @@ def _container(items: Sequence[Container], name: str) -> Container:
     raise NotFound(f"No such container: {name}", "container", name)
 
 
-def _image(items: Sequence[Image], name: str) -> Image:
+def _image(items: Sequence[ImageSummary], name: str) -> ImageSummary:
     for image in items:
         if name in _names(image) or image.Id.removeprefix("sha256:").startswith(name.removeprefix("sha256:")):
             return image
     raise NotFound(f"No such image: {name}", "image", name)
 
 
-def _names(image: Image) -> set[str]:
+def _names(image: ImageSummary) -> set[str]:
     """Its references, those with the tag `latest` also without it."""
     return {*image.RepoTags, *image.RepoDigests, *(name.removesuffix(":latest") for name in image.RepoTags)}
-
-
-def _with_descendants(items: Sequence[Image], name: str) -> set[str]:
-    """IDs of the image and of those whose first layers are its layers."""
-    try:
-        layers = _image(items, name).RootFS.Layers
-    except NotFound:
-        return set()
-    return {image.Id for image in items if image.RootFS.Layers[: len(layers)] == layers}
 
 
 def _is_on_network(container: Container, name: str) -> bool:
@@ -187,7 +182,7 @@ def _has_port(container: Container, wanted: str, *, published: bool) -> bool:
     return any(low <= number <= high and kind == (protocol or "tcp") for number, kind in ports)
 
 
-def _has_reference(image: Image, pattern: str) -> bool:
+def _has_reference(image: ImageSummary, pattern: str) -> bool:
     return any(names_match(name, [pattern]) for name in image.RepoTags)
 
 

@@ -10,15 +10,16 @@ import msgspec
 from cutaway.engine import model
 from cutaway.engine.errors import Conflict, EngineError, InvalidArgument, NotFound
 from cutaway.engine.interface import Pulled, Pushed, Step
-from cutaway.image import errors, host
-from cutaway.image.references import short_id
+from cutaway.image import config, errors, host
+from cutaway.image.references import familiar, short_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from cutaway.image.history import Step as Made
     from cutaway.image.images import Images
     from cutaway.image.registry.access import Access
-    from cutaway.image.store import Image
+    from cutaway.image.store import Image, Listed
 
 _KINDS: dict[type[errors.ImageError], type[EngineError]] = {
     errors.ImageConflict: Conflict,
@@ -40,10 +41,26 @@ class Catalogue:
         with explained():
             return self._images.resolve(name)
 
-    def all(self) -> list[model.Image]:
+    def all(self) -> list[model.ImageSummary]:
         """All of them, the newest first. `host` is the oldest: it was there before any other."""
+        machine = host.image()
+        names = [reference.familiar for reference in self._images.tags(machine)]
+        return [
+            *map(_summary, self._images.listing()),
+            model.ImageSummary(Id=machine.id, RepoTags=names, Created=0, Size=0),
+        ]
+
+    def descendants(self, name: str) -> set[str]:
+        """The IDs of an image and of all that stand on its layers; none where there is no such image."""
+        try:
+            return self._images.descendants(name)
+        except errors.ImageError:
+            return set()
+
+    def history(self, name: str) -> list[model.HistoryStep]:
+        """How an image was made, the last step first. Raises `NotFound`."""
         with explained():
-            return [self._seen(listed.id) for listed in self._images.listing()] + [self._seen(host.image().id)]
+            return list(map(self._step, self._images.history(name)))
 
     def inspect(self, name: str) -> model.Image:
         """Raises `NotFound`."""
@@ -98,8 +115,34 @@ class Catalogue:
         with explained():
             return msgspec.convert(await self._images.remove(name, force=force), list[model.ImageDelete])
 
+    def _step(self, step: Made) -> model.HistoryStep:
+        tags = (
+            [reference.familiar for reference in self._images.tags(self._images.by_id(step.image))]
+            if step.image
+            else []
+        )
+        return model.HistoryStep(
+            Id=step.image or "<missing>",
+            Created=int(config.seconds_of(step.made.created)),
+            CreatedBy=step.made.created_by,
+            Tags=tags or None,
+            Size=step.size,
+            Comment=step.made.comment,
+        )
+
     def _seen(self, name: str) -> model.Image:
         return msgspec.convert(_without_none(self._images.inspect(name)), model.Image)
+
+
+def _summary(listed: Listed) -> model.ImageSummary:
+    return model.ImageSummary(
+        Id=listed.id,
+        RepoTags=list(map(familiar, listed.tags)),
+        RepoDigests=list(map(familiar, listed.digests)),
+        Created=int(listed.created),
+        Size=listed.size,
+        Labels=listed.labels,
+    )
 
 
 def _step(report: Mapping[str, Any], doing: str = "Downloading") -> Step:

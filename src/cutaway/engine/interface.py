@@ -230,8 +230,14 @@ class Engine(Protocol):
 
     # Images
 
-    async def images(self) -> list[model.Image]:
+    async def images(self) -> list[model.ImageSummary]:
         """All of them, newest first."""
+
+    async def image_descendants(self, name: str) -> set[str]:
+        """The IDs of an image and of all that stand on its layers; none where there is no such image."""
+
+    async def image_history(self, name: str) -> list[model.HistoryStep]:
+        """How it was made, the last step first."""
 
     async def image_inspect(self, name: str) -> model.Image: ...
 
@@ -248,17 +254,17 @@ class Engine(Protocol):
         """Takes in the image that a reference names in its registry, for a platform (`OS/ARCHITECTURE[/VARIANT]`, empty
         for this machine's)."""
 
+    async def image_push(
+        self, reference: str, access: Access | None = None, progress: Callable[[Step], None] = ...
+    ) -> Pushed:
+        """Brings the image that a reference names to its registry."""
+
     async def remote_tags(self, repository: str, access: Access | None = None) -> list[str]:
         """The tags that a repository has in its registry."""
 
     async def image_save(self, names: Sequence[str], descriptor: int) -> None:
         """Writes an archive, an OCI layout and a Docker archive in one, of images to a descriptor. A repository's name
         stands for all its tags."""
-    async def image_push(
-        self, reference: str, access: Access | None = None, progress: Callable[[Step], None] = ...
-    ) -> Pushed:
-        """Brings the image that a reference names to its registry."""
-
 
     async def login(self, domain: str, access: Access) -> str:
         """Asks a registry whether it accepts credentials. Returns an identity token to show it in the place of the

@@ -441,6 +441,32 @@ class Image(Struct, kw_only=True):
     Metadata: dict[str, str] = field(default_factory=dict)
 
 
+class ImageSummary(Struct, kw_only=True):
+    """An image in a list. `Created` in seconds since 1970, 0 for never; -1 stands for what was not counted."""
+
+    Id: str
+    ParentId: str = ""
+    RepoTags: list[str] = field(default_factory=list)
+    RepoDigests: list[str] = field(default_factory=list)
+    Created: int
+    Size: int
+    SharedSize: int = -1
+    Labels: dict[str, str] = field(default_factory=dict)
+    Containers: int = -1
+
+
+class HistoryStep(Struct, kw_only=True):
+    """A step of how an image was made. `Id` is that of the image it made, `<missing>` where that is not here; `Created`
+    in seconds since 1970."""
+
+    Id: str = "<missing>"
+    Created: int
+    CreatedBy: str
+    Tags: list[str] | None = None
+    Size: int = 0
+    Comment: str = ""
+
+
 class ImageDelete(Struct, kw_only=True):
     """One step of removing an image: a name taken away, or content deleted."""
 

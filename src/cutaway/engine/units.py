@@ -81,7 +81,11 @@ def parse_moment(text: str) -> float:
 
 def ago(moment: str, now: float) -> str:
     """`"3 minutes ago"`; `"N/A"` for what never was."""
-    then = seconds_of(moment)
+    return since(seconds_of(moment), now)
+
+
+def since(then: float, now: float) -> str:
+    """The same of a moment in seconds since 1970; 0 never was."""
     return f"{duration(now - then)} ago" if then > 0 else "N/A"
 
 

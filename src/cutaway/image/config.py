@@ -121,10 +121,7 @@ class ImageConfig(msgspec.Struct, kw_only=True, omit_defaults=True):
     @property
     def created_at(self) -> float:
         """When it was made, in seconds since 1970; 0 where it does not say or says it badly."""
-        try:
-            return datetime.fromisoformat((self.created or "")[:19]).replace(tzinfo=UTC).timestamp()
-        except ValueError:
-            return 0
+        return seconds_of(self.created)
 
     @property
     def diff_ids(self) -> list[str]:
@@ -185,6 +182,15 @@ def committed(parent: ImageConfig, run: RunConfig, step: History, diff_id: str, 
         history=[*(parent.history or []), step],
         rootfs=RootFS("layers", diff_ids),
     )
+
+
+def seconds_of(moment: str | None) -> float:
+    """An RFC 3339 moment in seconds since 1970; 0 for none, for one before that, and for what is none."""
+    try:
+        parsed = datetime.fromisoformat(moment or "")
+        return max((parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp(), 0)
+    except (ValueError, OverflowError):
+        return 0
 
 
 def now() -> str:

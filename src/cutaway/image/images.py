@@ -17,6 +17,7 @@ import msgspec
 
 from cutaway.image import config, diff, host, instructions, offload, references
 from cutaway.image.errors import AmbiguousImage, ImageConflict, InvalidReference, NoSuchImage
+from cutaway.image.history import Step, end, steps
 from cutaway.image.inspect import inspected
 from cutaway.image.intake import StagedLayer
 from cutaway.image.layout import Saved
@@ -176,6 +177,18 @@ class Images:
         image = self.resolve(name)
         tagged_at = 0 if image.id == host.image().id else self._store.tagged_at(image.id)
         return inspected(image, self.tags(image), self.digests(image), tagged_at)
+
+    def history(self, name: str) -> list[Step]:
+        """How an image was made, the last step first; the first of them is the image itself."""
+        image = self.resolve(name)
+        known = {end(config.parse(document)): identifier for identifier, document in self._store.documents()}
+        known[end(image.config)] = image.id
+        return steps(image.config, self._store.layer_sizes(image.config.diff_ids), known)
+
+    def descendants(self, name: str) -> set[str]:
+        """The IDs of an image and of all whose first layers are its layers."""
+        image = self.resolve(name)
+        return {image.id, *self._store.standing_on(image.config.diff_ids)}
 
     def tag(self, source: str, target: str) -> None:
         """Makes the reference `target` name the image that `source` means."""

@@ -93,6 +93,13 @@ def parse(text: str) -> Reference:
     return found
 
 
+def familiar(normalised: str) -> str:
+    """A normalised reference as people write it; quicker than to parse it."""
+    name = normalised.removeprefix(f"{DEFAULT_DOMAIN}/")
+    official = name.removeprefix(_OFFICIAL)
+    return name if "/" in official else official
+
+
 def is_digest(text: str) -> bool:
     """Whether `text` is a digest of the only kind the store uses: `sha256:` and 64 lower-case hexadecimal digits."""
     return _SHA256.fullmatch(text) is not None

@@ -323,6 +323,23 @@ class Store:
             for identifier, created, size, labels, tags, digests in rows
         ]
 
+    def documents(self) -> list[tuple[str, bytes]]:
+        """The configuration of every image, with its ID."""
+        return self._database.execute("SELECT id, config FROM images WHERE NOT removed").fetchall()
+
+    def layer_sizes(self, diff_ids: Iterable[str]) -> dict[str, int]:
+        """The bytes of the files in each of these layers."""
+        return {diff_id: self._layer_size(diff_id) for diff_id in diff_ids}
+
+    def standing_on(self, diff_ids: Sequence[str]) -> list[str]:
+        """The IDs of images whose lowest layers are these."""
+        rows = self._database.execute(
+            "SELECT id FROM images WHERE NOT EXISTS (SELECT 1 FROM json_each(?) AS wanted WHERE NOT EXISTS"
+            " (SELECT 1 FROM image_layers WHERE image = id AND position = wanted.key AND layer = wanted.value))",
+            (msgspec.json.encode(diff_ids).decode(),),
+        )
+        return [row[0] for row in rows]
+
     def set_tag(self, tag: str, identifier: str) -> None:
         """Makes a normalised reference name this image, whatever it named before."""
         with self._transaction():

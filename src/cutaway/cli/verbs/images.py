@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from cutaway.cli.parser import Parsed
     from cutaway.cli.session import Session
-    from cutaway.engine.model import Image
+    from cutaway.engine.model import ImageSummary
 
 NONE = "<none>"
 
@@ -28,7 +28,7 @@ NONE = "<none>"
 class Row(NamedTuple):
     """An image under one of its names."""
 
-    image: Image
+    image: ImageSummary
     repository: str
     tag: str
     digest: str
@@ -48,8 +48,8 @@ LISTING: Listing[Row] = Listing(
         "Tag": Column("TAG", lambda row: row.tag),
         "Digest": Column("DIGEST", lambda row: row.digest),
         "ID": Column("IMAGE ID", lambda row: row.id),
-        "CreatedSince": Column("CREATED", lambda row: units.ago(row.image.Created, row.now)),
-        "CreatedAt": Column("CREATED AT", lambda row: units.local_time(units.seconds_of(row.image.Created))),
+        "CreatedSince": Column("CREATED", lambda row: units.since(row.image.Created, row.now)),
+        "CreatedAt": Column("CREATED AT", lambda row: units.local_time(row.image.Created)),
         "Size": Column("SIZE", lambda row: units.size(row.image.Size)),
     },
 )
@@ -61,7 +61,14 @@ LISTING: Listing[Row] = Listing(
     "image list",
     usage="[OPTIONS] [REPOSITORY[:TAG]]",
     summary="List images",
-    options=[Option("digests", BOOL, "Their digests too"), FILTER, FORMAT, NO_TRUNC, QUIET_IDS],
+    options=[
+        Option("all", BOOL, "All: none are hidden here, as none are made on the way to others", short="a"),
+        Option("digests", BOOL, "Their digests too"),
+        FILTER,
+        FORMAT,
+        NO_TRUNC,
+        QUIET_IDS,
+    ],
     arguments=(0, 1),
     completes="image",
 )
@@ -80,7 +87,7 @@ async def images(session: Session, parsed: Parsed) -> None:
     return await session.out(LISTING.render(rows, format))
 
 
-def _rows(image: Image, references: list[str], cut: bool) -> Iterator[Row]:
+def _rows(image: ImageSummary, references: list[str], cut: bool) -> Iterator[Row]:
     """A row per name, of those names that were asked for."""
     digests = {name.partition("@")[0]: name.partition("@")[2] for name in image.RepoDigests}
     names = [name for name in image.RepoTags if not references or filters.names_match(name, references)]

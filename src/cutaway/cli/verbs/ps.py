@@ -126,8 +126,8 @@ async def _wanted(session: Session, parsed: Parsed) -> list[Container]:
     wanted = filters.read(options.get("filter", []))
     last = 1 if options.get("latest") else options.get("last", -1)
     everything = await session.engine.containers()
-    images = await session.engine.images() if "ancestor" in wanted else []
-    found = filters.containers(everything, wanted, images)
+    descendants = {name: await session.engine.image_descendants(name) for name in wanted.get("ancestor", [])}
+    found = filters.containers(everything, wanted, descendants)
     if last >= 0:
         return found[:last]
     if not options.get("all") and not wanted.keys() & {"status", "exited"}:
