@@ -199,6 +199,7 @@ def _wait_to_start(report: _socket.socket, child: Child) -> _socket.socket:
     if child.gate is None:
         tell(report, READY)
         _await(report)
+        set_parent_death_signal(0)
         return report
     for number in _ENDING:  # as PID 1 it would otherwise be deaf to them
         _signal.signal(number, lambda received, _: os._exit(128 + received))

@@ -70,7 +70,7 @@ class Creation:
             self._bundle,
             invocation.operands[0],
             host_layout(),
-            invocation.filters,
+            invocation.filters(self._spec),
             pivot=not options["no-pivot"],
             keyring=not options["no-new-keyring"],
             preserved=kept,

@@ -58,13 +58,19 @@ _NO_SUCH_VERB = 3
 
 
 class Invocation:
-    """What a verb is called with. `root`: where containers are kept; `filters`: and compiled seccomp filters."""
+    """What a verb is called with. `root`: where containers are kept."""
 
-    __slots__ = ("filters", "log", "operands", "options", "root")
+    __slots__ = ("log", "operands", "options", "root")
 
     def __init__(self, root: str, log: Log, options: dict[str, Any], operands: list[str]) -> None:
         self.root, self.log, self.options, self.operands = root, log, options, operands
-        self.filters = f"{root}/.seccomp"
+
+    def filters(self, spec: dict[str, Any]) -> str:
+        """The directory in which compiled seccomp filters are kept, made if the container is to have one."""
+        directory = f"{self.root}/.seccomp"
+        if (spec.get("linux") or {}).get("seccomp"):
+            os.makedirs(directory, 0o700, exist_ok=True)
+        return directory
 
 
 def main() -> NoReturn:
