@@ -12,6 +12,7 @@ from cutaway.cli.verbs import (
     history,
     images,
     inspect,
+    learn,
     life,
     login,
     logs,
@@ -41,6 +42,7 @@ VERBS: tuple[Verb, ...] = (
     volume.ls, volume.create, volume.rm, volume.prune,
     system.version, system.info,
     engine.start, engine.stop, engine.status, engine.logs,
+    learn.learn,
     completion.completion, completion.complete,
 )  # fmt: skip
 
