@@ -22,7 +22,7 @@ else:
 
 ENGINE_FAILED, NOT_RUNNING = 125, 1
 _RUN, _STOP = ["engine", "run"], ["engine", "stop"]
-LOCAL = frozenset({"learn"})
+LOCAL = frozenset({"enter", "learn", "xray"})
 """Verbs that run in the caller's own process: they need its terminal and no engine."""
 _OF_A_RUNNING_ENGINE = (_STOP, ["engine", "status"], ["engine", "logs"])
 """What does not start an engine to ask it."""

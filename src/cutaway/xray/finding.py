@@ -44,6 +44,7 @@ def groups(sight: Sight) -> list[Group]:
     by_key: dict[Hashable, list[Seen]] = {}
     for seen in sight.processes.values():
         by_key.setdefault(_key(seen, sight), []).append(seen)
+    _add_visitors(by_key)
     found = [Group(members) for key, members in by_key.items() if key]
     owners = {seen.pid: group for group in found for seen in group.members}
     keepers = [group for group in found if _only_keeps(group, found, sight)]
@@ -53,6 +54,15 @@ def groups(sight: Sight) -> list[Group]:
     for group in found:
         group.mark = _mark(group)
     return sorted(found, key=lambda group: (group.init.stat.start_time, group.init.pid))
+
+
+def _add_visitors(by_key: dict[Hashable, list[Seen]]) -> None:
+    """Puts processes that have entered a container from elsewhere, and stayed in a cgroup of their own, with those that
+    they see."""
+    marked = {key[:2]: key for key in by_key if isinstance(key, tuple) and key[0] == "pid" and key[-1]}
+    for key in [key for key in by_key if isinstance(key, tuple) and key[0] == "pid" and not key[-1]]:
+        if key[:2] in marked:
+            by_key[marked[key[:2]]] += by_key.pop(key)
 
 
 def _key(seen: Seen, sight: Sight) -> Hashable:
