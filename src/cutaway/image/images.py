@@ -10,7 +10,7 @@ import os
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, NamedTuple
 from weakref import WeakValueDictionary
 
 import msgspec
@@ -25,7 +25,7 @@ from cutaway.image.manifest import Document
 from cutaway.image.origins import origins
 from cutaway.image.references import Reference, digest_in, short_id
 from cutaway.image.registry.access import Access
-from cutaway.image.store import Image, Listed, Store
+from cutaway.image.store import Freed, Image, Listed, Store
 
 Users = Callable[[str], Iterable[tuple[str, bool]]]
 """Of an image ID: the containers made from it, each as (container ID, whether it runs)."""
@@ -80,6 +80,22 @@ class _Pushed(msgspec.Struct):
     digest: str
 
 
+class Pruned(NamedTuple):
+    """What `prune` did, in the words of Docker's API, and how many bytes of the disk that gave back."""
+
+    removed: list[dict[str, str]]
+    space: int
+
+
+class Usage(NamedTuple):
+    """What images take of the disk, in bytes: each layer, by diff ID, and downloads that are not finished; and the
+    layers of each image, by ID, also of those that only containers still hold."""
+
+    layers: dict[str, int]
+    images: dict[str, list[str]]
+    unfinished: int
+
+
 class _Member(msgspec.Struct):
     """`manifest` is a file without contents where there is none to be kept."""
 
@@ -106,6 +122,7 @@ class Images:
         self._store, self._users, self._settle_after = Store(root, database), users, settle_after
         self._leftovers = self._store.leftovers()
         self._found: dict[str, Image] = {}
+        self._sizes: dict[str, int] = {}
         self._settling: asyncio.Task[None] | None = None
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
@@ -399,13 +416,49 @@ class Images:
         return untagged + await self._delete(image, in_use=bool(users))
 
     async def _delete(self, image: Image, *, in_use: bool) -> list[dict[str, str]]:
-        freed = self._store.remove(image.id, in_use=in_use)
+        freed = self._forget(image, in_use=in_use)
         await self._remove_files(freed.names)
-        diff_ids = image.config.diff_ids
-        layers = [
-            chain for chain, diff in zip(config.chain_ids(diff_ids), diff_ids, strict=True) if diff in freed.diff_ids
-        ]
-        return [{"Deleted": identifier} for identifier in (image.id, *reversed(layers))]
+        return _deletions(image, freed)
+
+    def _forget(self, image: Image, *, in_use: bool) -> Freed:
+        freed = self._store.remove(image.id, in_use=in_use)
+        for diff_id in freed.diff_ids:
+            self._sizes.pop(diff_id, None)
+        return freed
+
+    async def prune(self, wanted: Callable[[Listed], bool]) -> Pruned:
+        """Removes those images of which `wanted` says so, but for those that containers stand on, and what has come of
+        downloads that nobody goes on with."""
+        sizes = (await self.usage()).layers
+        removed: list[dict[str, str]] = []
+        files: list[str] = []
+        space = 0
+        for listed in self.listing():
+            if wanted(listed) and not list(self._users(listed.id)):
+                image = self.by_id(listed.id)
+                freed = self._forget(image, in_use=False)
+                removed += [{"Untagged": references.familiar(name)} for name in (*listed.tags, *listed.digests)]
+                removed += _deletions(image, freed)
+                files += freed.names
+                space += sum(sizes.get(diff_id, 0) for diff_id in freed.diff_ids)
+        self._found.clear()
+        await self._remove_files(files)
+        space += await offload.run({"do": "forget_partial", "directory": self._store.partial})
+        return Pruned(removed, space)
+
+    async def usage(self) -> Usage:
+        """What the images take of the disk."""
+        layers = self._store.places()
+        new = [diff_id for diff_id in layers if diff_id not in self._sizes]
+        sizes = await self.measure([path for diff_id in new for path in layers[diff_id]])
+        self._sizes |= {diff_id: sum(sizes[2 * at : 2 * at + 2]) for at, diff_id in enumerate(new)}
+        (unfinished,) = await self.measure([self._store.partial])
+        by_layer = {diff_id: self._sizes[diff_id] for diff_id in layers}
+        return Usage(by_layer, self._store.layers_by_image(), unfinished)
+
+    async def measure(self, paths: Sequence[str]) -> list[int]:
+        """How many bytes each of these files and trees takes on the disk: `trees.disk_usage`."""
+        return msgspec.convert(await offload.run({"do": "measure", "paths": paths}), list[int])
 
     async def release(self) -> None:
         """Deletes the images that were removed while containers stood on them and that no container needs any more.
@@ -495,6 +548,14 @@ def _names_lost(name: str, tags: Sequence[str], digests: Sequence[str]) -> list[
 
 def _repository(name: str) -> str:
     return references.parse(name).name
+
+
+def _deletions(image: Image, freed: Freed) -> list[dict[str, str]]:
+    """What became of an image that is removed and of its layers, in the words of Docker's API."""
+    diff_ids = image.config.diff_ids
+    chains = zip(config.chain_ids(diff_ids), diff_ids, strict=True)
+    layers = [chain_id for chain_id, diff_id in chains if diff_id in freed.diff_ids]
+    return [{"Deleted": identifier} for identifier in (image.id, *reversed(layers))]
 
 
 def _taken(path: str) -> bytes:

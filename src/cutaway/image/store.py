@@ -379,6 +379,19 @@ class Store:
         """The IDs of images that were removed and wait for their last container to go."""
         return [row[0] for row in self._database.execute("SELECT id FROM images WHERE removed")]
 
+    def layers_by_image(self) -> dict[str, list[str]]:
+        """The diff IDs of the layers of each image, also of those that only containers still hold."""
+        rows = self._database.execute(
+            "SELECT id, json_group_array(layer) FILTER (WHERE layer IS NOT NULL)"
+            " FROM images LEFT JOIN image_layers ON image = id GROUP BY id"
+        )
+        return {identifier: msgspec.json.decode(layers) for identifier, layers in rows}
+
+    def places(self) -> dict[str, list[str]]:
+        """The paths of what is kept of each layer, by its diff ID."""
+        rows = self._database.execute("SELECT diff_id, blob FROM layers")
+        return {diff_id: [self.layer_dir(diff_id), self.blob_path(blob)] for diff_id, blob in rows}
+
     def leftovers(self) -> list[str]:
         """What a crash left behind, moved to the staging directory; returns the names of all that is there."""
         self._database.execute("DELETE FROM layers WHERE NOT EXISTS (SELECT 1 FROM image_layers WHERE layer = diff_id)")

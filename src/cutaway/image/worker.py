@@ -122,6 +122,18 @@ def remove(directory: str, names: list[str]) -> None:
         trees.remove(parent, name)
 
 
+def measure(paths: list[str]) -> list[int]:
+    """How many bytes each of these files and trees takes on the disk."""
+    return list(map(trees.disk_usage, paths))
+
+
+def forget_partial(directory: str) -> int:
+    """Removes beginnings of blobs that nobody is downloading; returns how many bytes that gives back."""
+    from cutaway.image.registry.partial import forget_unused  # for others, it would be slow to import
+
+    return forget_unused(directory)
+
+
 def sync(directory: str) -> None:
     """Waits until all that was written to the file system of `directory` is on the disk."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
@@ -175,6 +187,8 @@ _JOBS: dict[str, Callable[..., Any]] = {
     "save": save,
     "login": login,
     "remove": remove,
+    "measure": measure,
+    "forget_partial": forget_partial,
     "sync": sync,
     "changes": changes,
     "pack": pack,
