@@ -9,6 +9,7 @@ from cutaway.kernel.cgroups import Cgroup, Layout, UnsupportedResource, normal
 from cutaway.kernel.cgroups.devices import DeviceRule, v1_lines
 from cutaway.kernel.cgroups.files import write
 from cutaway.kernel.cgroups.resources import BOUNDS, writes
+from cutaway.kernel.syscalls import KernelError
 from cutaway.plan.operation import Context, Operation
 
 TYPE_CHECKING = False
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from cutaway.kernel.cgroups import Write
 
+NAME_ATTRIBUTE = "trusted.cutaway.name"
 _SECONDS_TO_END = 10
 """How long undoing waits for killed processes, which a broken disk or network file system can hold up."""
 
@@ -104,6 +106,27 @@ class WriteCgroup(Operation):
     def why(self) -> str:
         meaning = _MEANINGS.get(self.file, "The limit {file} of the container's cgroup becomes {value}.")
         return meaning.format(file=self.file, value=self.value)
+
+
+class NameCgroup(Operation):
+    """Writes the container's name on its cgroup, as an extended attribute of the directory, for whoever looks at the
+    host without asking an engine."""
+
+    directory: str
+    name: str
+    manual = "xattr(7)"
+
+    def apply(self, context: Context) -> None:  # noqa: ARG002
+        try:
+            os.setxattr(self.directory, NAME_ATTRIBUTE, os.fsencode(self.name))
+        except OSError as error:
+            raise KernelError(error.errno or 0, "setxattr", f"{self.directory}, {self.name}") from None
+
+    def shell(self) -> str:
+        return ""  # setfattr is no tool of every host, and a script needs no name
+
+    def why(self) -> str:
+        return f"Who looks at this cgroup without an engine can tell that it is {self.name}'s."
 
 
 class LimitDevices(Operation):
@@ -241,6 +264,11 @@ def create_operations(path: str, resources: Mapping[str, Any], layout: Layout) -
     cgroup = Cgroup(path, layout)
     limits = [_write(cgroup, wanted) for wanted in writes(resources, layout)]
     return [CreateCgroup(cgroup.path, layout.plain()), *_limit_devices(cgroup, resources), *limits]
+
+
+def name_operation(path: str, name: str, layout: Layout) -> NameCgroup:
+    """What writes the container's name on the cgroup at `path`."""
+    return NameCgroup((layout.unified or layout.hierarchies[0]).directory(normal(path)), name)
 
 
 def join_operation(path: str, layout: Layout, init: int = 0) -> JoinCgroup:

@@ -13,6 +13,8 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from cutaway.kernel import procfs
+from cutaway.kernel.cgroups import host_layout
+from cutaway.plan.cgroups import NAME_ATTRIBUTE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -56,6 +58,20 @@ def of_cgroup(path: str) -> Mark:
                 name = "" if re.fullmatch(_HEX, found[1]) else _unescaped(found[1])
                 best = Mark(engine, "" if name else found[1], name, path[: found.end()])
     return best
+
+
+def of_attribute(path: str) -> str:
+    """The name that cutaway has written on the cgroup, which root may read; "" where there is none."""
+    try:
+        hierarchies = host_layout().hierarchies
+    except OSError:
+        return ""
+    for hierarchy in hierarchies:
+        try:
+            return os.fsdecode(os.getxattr(hierarchy.directory(path.lstrip("/")), NAME_ATTRIBUTE))
+        except OSError:
+            continue
+    return ""
 
 
 def of_keeper(words: Sequence[str]) -> Mark:

@@ -123,7 +123,10 @@ def _mark(group: Group) -> Mark:
         keeper = engines.of_keeper(_grandparent(group))
     engine = path.engine or keeper.engine or engines.of_environment(group.init.pid).engine or _own_program(group)
     same = not keeper.engine or keeper.engine == engine or not path.engine
-    return Mark(engine, path.id or keeper.id, (keeper.name if same else "") or path.name, path.path)
+    name = (
+        (keeper.name if same else "") or path.name or (engines.of_attribute(path.path) if engine == "cutaway" else "")
+    )
+    return Mark(engine, path.id or keeper.id, name, path.path)
 
 
 def _grandparent(group: Group) -> list[str]:
