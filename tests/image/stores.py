@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Sequence
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -52,3 +54,18 @@ def kept(root: Path) -> list[str]:
         f"{path.parent.name}/{path.name}"
         for path in [*root.glob("layers/*"), *root.glob("blobs/*/*"), *root.glob("staging/*")]
     )
+
+
+def save_file(images: Images, path: Path, *names: str) -> Path:
+    """Saves images to a file; returns its path."""
+    with open(path, "wb") as file:
+        asyncio.run(images.save(names, file.fileno()))
+    return path
+
+
+@contextmanager
+def new_store(directory: Path) -> Iterator[Images]:
+    """Another store of images, which nobody else has."""
+    directory.mkdir()
+    with closing(sqlite3.connect(directory / "state.db", isolation_level=None)) as database:
+        yield Images(str(directory / "images"), database)
