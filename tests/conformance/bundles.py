@@ -1,5 +1,5 @@
-"""Bundles for tests: a `config.json` of the least that a container needs, changed as a test wants, and the runtime that
-makes containers of them."""
+"""Bundles for tests: a `config.json` of the least that a container needs, changed as a test wants, and the runtime
+that makes containers of them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LEAST: dict[str, Any] = {
         "env": [PATH],
         "cwd": "/",
         "user": {"uid": 0, "gid": 0},
-        "capabilities": {kind: DEFAULT_CAPABILITIES for kind in ("bounding", "effective", "permitted")},
+        "capabilities": dict.fromkeys(("bounding", "effective", "permitted"), DEFAULT_CAPABILITIES),
     },
     "root": {"path": "rootfs"},
     "mounts": [
@@ -52,14 +52,14 @@ class Runtime:
     def __init__(self, directory: Path) -> None:
         self.root = directory / "state"
         self.containers: list[str] = []
+        self.options: tuple[str, ...] = ()
 
     def __call__(self, *words: str, timeout: float = 30, **more: Any) -> Finished:
         """Runs one command to its end."""
-        command = [RUNTIME, "--root", str(self.root), *words]
+        command = [RUNTIME, "--root", str(self.root), *self.options, *words]
         done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-            timeout=timeout, check=False, **more,
-        )  # fmt: skip
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout, check=False, **more
+        )
         return Finished(done.args, done.returncode, done.stdout, done.stderr)
 
     def delete_all(self) -> None:
@@ -74,19 +74,12 @@ class Bundle:
         self.directory, self.runtime = directory, runtime
         self.rootfs = directory / "rootfs"
         shutil.copytree(rootfs, self.rootfs, symlinks=True)
+        self.rootfs.chmod(0o755)
         self.id = f"cutaway-test-{os.getpid()}-{next(_numbers)}"
         self.spec = copy.deepcopy(LEAST)
+        self.process: dict[str, Any] = self.spec["process"]
+        self.linux: dict[str, Any] = self.spec["linux"]
         self.linux["cgroupsPath"] = f"/{self.id}"
-
-    @property
-    def process(self) -> dict[str, Any]:
-        process: dict[str, Any] = self.spec["process"]
-        return process
-
-    @property
-    def linux(self) -> dict[str, Any]:
-        linux: dict[str, Any] = self.spec["linux"]
-        return linux
 
     def without_namespace(self, *kinds: str) -> None:
         self.linux["namespaces"] = [each for each in self.linux["namespaces"] if each["type"] not in kinds]

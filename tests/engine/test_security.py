@@ -59,7 +59,9 @@ def test_no_descriptor_of_the_engines_gets_in(cutaway: Engine) -> None:
     shown = run(cutaway, "busybox", "sh", "-c", "for fd in /proc/self/fd/*; do echo $fd; done").split()
     assert len(shown) <= 4  # 0, 1, 2, and the one that lists them
     for number in range(3, 12):
-        outside = run(cutaway, "-w", f"/proc/self/fd/{number}", "busybox", "ls", "/proc/self/cwd/", check=False)
+        # one of them may be the container's own root
+        look = ("sh", "-c", "[ /proc/self/cwd/ -ef / ] || ls /proc/self/cwd/")
+        outside = run(cutaway, "-w", f"/proc/self/fd/{number}", "busybox", *look, check=False)
         assert "etc" not in outside and "boot" not in outside
 
 

@@ -50,6 +50,13 @@ class RunHook(Operation):
     timeout: int = 0
     manual = "execve(2)"
 
+    def prepare(self, context: Context) -> None:  # noqa: ARG002
+        """Inside, what is imported would be the image's."""
+        import json
+        import select
+
+        _ = json, select
+
     def apply(self, context: Context) -> None:
         state, output = _memory_file("state", self._state(context)), _memory_file("output", b"")
         try:

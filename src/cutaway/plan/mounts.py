@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from shlex import quote
 
 from cutaway.kernel import mounts
 from cutaway.kernel.mounts import MOUNT_ATTR_IDMAP, MOUNT_ATTR_RDONLY, MS_PRIVATE, MS_SLAVE, Options
@@ -17,7 +16,7 @@ from cutaway.kernel.namespaces import user_namespace
 from cutaway.kernel.openat2 import make_directories, make_file, open_in_root
 from cutaway.kernel.overlay import forget_volatile, mount_overlay
 from cutaway.kernel.syscalls import KernelError
-from cutaway.plan.operation import Context, Operation
+from cutaway.plan.operation import Context, Operation, import_no_more
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,10 +49,10 @@ class MountOverlay(Operation):
         options = ",".join(
             [f"lowerdir={lowers}", f"upperdir={self.upper_dir}", f"workdir={self.work_dir}", *self.options]
         )
-        return f"mount -t overlay overlay -o {quote(options)} {quote(self.target)}"
+        return f"mount -t overlay overlay -o {_quote(options)} {_quote(self.target)}"
 
     def shell_undo(self) -> str:
-        return f"umount {quote(self.target)}"
+        return f"umount {_quote(self.target)}"
 
     def why(self) -> str:
         return (
@@ -81,11 +80,11 @@ class MountTmpfs(Operation):
         _unmount_all(self.target)
 
     def shell(self) -> str:
-        target = quote(self.target)
-        return f"mkdir -p {target}\nmount -t tmpfs -o {quote(','.join(self.options))} tmpfs {target}"
+        target = _quote(self.target)
+        return f"mkdir -p {target}\nmount -t tmpfs -o {_quote(','.join(self.options))} tmpfs {target}"
 
     def shell_undo(self) -> str:
-        return f"umount {quote(self.target)}"
+        return f"umount {_quote(self.target)}"
 
     def why(self) -> str:
         return "Memory that can be shared with other containers, which mount the same."
@@ -119,12 +118,12 @@ class MountVolume(Operation):
         _unmount_all(self.target)
 
     def shell(self) -> str:
-        options = f" -o {quote(','.join(self.options))}" if self.options else ""
-        kind = "" if Options(self.options).bind else f" -t {quote(self.filesystem)}"
-        return f"mount{kind}{options} {quote(self.source)} {quote(self.target)}"
+        options = f" -o {_quote(','.join(self.options))}" if self.options else ""
+        kind = "" if Options(self.options).bind else f" -t {_quote(self.filesystem)}"
+        return f"mount{kind}{options} {_quote(self.source)} {_quote(self.target)}"
 
     def shell_undo(self) -> str:
-        return f"umount {quote(self.target)}"
+        return f"umount {_quote(self.target)}"
 
     def why(self) -> str:
         return "What the volume holds is kept elsewhere, and mounted for as long as a container uses it."
@@ -170,7 +169,7 @@ class AttachRoot(Operation):
 
     def shell(self) -> str:
         kind = "rslave" if self.follows_host else "rprivate"
-        return f'ROOT={quote(self.source)}\nmount --make-{kind} /\nmount --rbind "$ROOT" "$ROOT"'
+        return f'ROOT={_quote(self.source)}\nmount --make-{kind} /\nmount --rbind "$ROOT" "$ROOT"'
 
     def why(self) -> str:
         return "A mount of its own for the root, cut off from the host: what is mounted in it is seen nowhere else."
@@ -189,7 +188,7 @@ class OpenRoot(Operation):
         context.root = context.descriptors["root"]
 
     def shell(self) -> str:
-        return f"ROOT={quote(self.source)}"
+        return f"ROOT={_quote(self.source)}"
 
     def why(self) -> str:
         return "The container sees the host's mounts below this directory, as it was asked to share them."
@@ -285,7 +284,7 @@ class BindMount(Operation):
 
     def shell(self) -> str:
         options = Options(self.options)
-        source = quote(f"{self.source}/{_subdirectory(self.options)}".rstrip("/") or "/")
+        source = _quote(f"{self.source}/{_subdirectory(self.options)}".rstrip("/") or "/")
         bind = "--rbind" if options.recursive else "--bind"
         target, above = _in_root(self.target), _in_root(os.path.dirname(self.target))
         make = f"if [ -d {source} ]; then mkdir -p {target}; else mkdir -p {above}; [ -e {target} ] || : > {target}; fi"
@@ -335,7 +334,7 @@ class Remount(Operation):
             os.close(target)
 
     def shell(self) -> str:
-        return f"mount -o remount,bind,{quote(','.join(self.options))} $ROOT{quote(self.target)}"
+        return f"mount -o remount,bind,{_quote(','.join(self.options))} $ROOT{_quote(self.target)}"
 
     def why(self) -> str:
         return (
@@ -387,10 +386,10 @@ class MountCgroups(Operation):
             return f"mkdir -p {target}\n" + _shell_mount("cgroup2", "cgroup", target, self.options)
         flags = [option for option in self.options if option != "ro"]
         lines = [f"mkdir -p {target}", _shell_mount("tmpfs", "tmpfs", target, ["mode=755", *flags])]
-        lines += [f"ln -s {quote(directory)} {target}/{quote(name)}" for name, directory in self.links.items()]
+        lines += [f"ln -s {_quote(directory)} {target}/{_quote(name)}" for name, directory in self.links.items()]
         for name, controllers in self.hierarchies.items():
             kind, own = ("cgroup", controllers.split(",")) if controllers else ("cgroup2", [])
-            place = f"{target}/{quote(name)}"
+            place = f"{target}/{_quote(name)}"
             lines += [f"mkdir {place}", _shell_mount(kind, "cgroup", place, [*own, *self.options])]
         return "\n".join([*lines, *([f"mount -o remount,bind,ro {target}"] if "ro" in self.options else [])])
 
@@ -461,7 +460,7 @@ class MakeLink(Operation):
 
     def shell(self) -> str:
         path = _in_root(self.path)
-        return f"[ -e {path} ] || [ -L {path} ] || ln -s {quote(self.target)} {path}"
+        return f"[ -e {path} ] || [ -L {path} ] || ln -s {_quote(self.target)} {path}"
 
     def why(self) -> str:
         return f"{self.path} leads to {self.target}, as programs expect."
@@ -530,6 +529,7 @@ class ChangeRoot(Operation):
     manual = "chroot(2)"
 
     def apply(self, context: Context) -> None:
+        import_no_more()
         os.fchdir(context.root)
         os.chroot(".")
         os.chdir("/")
@@ -547,6 +547,7 @@ class PivotRoot(Operation):
     manual = "pivot_root(2)"
 
     def apply(self, context: Context) -> None:
+        import_no_more()
         mounts.enter_root(context.root)
 
     def subject(self) -> str:
@@ -560,15 +561,15 @@ class PivotRoot(Operation):
 
 
 def _in_root(path: str) -> str:
-    return '"$ROOT"' + quote(path)
+    return '"$ROOT"' + _quote(path)
 
 
 def _shell_mount(filesystem: str, source: str, target: str, options: list[str]) -> str:
     """A new mount as lines of shell. Read-only is the mount, not the file system, which others may share."""
     flags = ",".join(option for option in options if option != "ro")
     # what the shell is to fill in must not be quoted
-    given = f" -o {flags if '$(' in flags else quote(flags)}" if flags else ""
-    line = f"mount -t {filesystem}{given} {quote(source or filesystem)} {target}"
+    given = f" -o {flags if '$(' in flags else _quote(flags)}" if flags else ""
+    line = f"mount -t {filesystem}{given} {_quote(source or filesystem)} {target}"
     return f"{line}\nmount -o remount,bind,ro {target}" if "ro" in options else line
 
 
@@ -655,3 +656,9 @@ def _unmount_all(target: str) -> None:
     except OSError as error:
         if error.errno not in (2, 22):  # ENOENT; EINVAL: nothing is mounted there
             raise
+
+
+def _quote(word: str) -> str:
+    from shlex import quote  # imports `re`; only a script needs it
+
+    return quote(word)

@@ -6,11 +6,11 @@ import os
 
 from cutaway.kernel.namespaces import CLONE_NEWTIME, FLAGS, map_ids, set_time_offsets, setns, unshare
 from cutaway.kernel.syscalls import KernelError
-from cutaway.plan.operation import Context, Operation
+from cutaway.plan.operation import Context, Operation, import_no_more
 
 _SIOCSIFFLAGS = 0x8914
 _IFF_UP = 0x1
-_OPTIONS = {"mnt": "--mount", "uts": "--uts", "ipc": "--ipc", "pid": "--pid --fork", "net": "--net",
+OPTIONS = {"mnt": "--mount", "uts": "--uts", "ipc": "--ipc", "pid": "--pid --fork", "net": "--net",
             "cgroup": "--cgroup", "user": "--user", "time": "--time"}  # fmt: skip
 
 
@@ -30,7 +30,7 @@ class NewNamespaces(Operation):
         unshare(self.flags)
 
     def shell(self) -> str:
-        return "unshare " + " ".join(_OPTIONS[kind] for kind in self.kinds_made)
+        return "unshare " + " ".join(OPTIONS[kind] for kind in self.kinds_made)
 
     def why(self) -> str:
         return f"The process sees its own {', '.join(self.kinds_made)} instead of the host's."
@@ -57,7 +57,7 @@ class JoinNamespace(Operation):
         setns(context.descriptors[self.held_as], FLAGS[self.kind])
 
     def shell(self) -> str:
-        return f"nsenter {_OPTIONS[self.kind].split()[0]}={self.path or '$' + self.held_as.upper()}"
+        return f"nsenter {OPTIONS[self.kind].split()[0]}={self.path or '$' + self.held_as.upper()}"
 
     def why(self) -> str:
         return f"The process shares the {self.kind} namespace of {self.path or 'the network made for it'}."
@@ -71,13 +71,14 @@ class JoinProcess(Operation):
     manual = "nsenter(1)"
 
     def apply(self, context: Context) -> None:
+        import_no_more()
         setns(context.descriptors[self.descriptor], sum(FLAGS[kind] for kind in self.kinds_joined))
 
     def subject(self) -> str:
         return " ".join(self.kinds_joined)
 
     def shell(self) -> str:
-        return "nsenter --target $PID " + " ".join(_OPTIONS[kind].split()[0] for kind in self.kinds_joined)
+        return "nsenter --target $PID " + " ".join(OPTIONS[kind].split()[0] for kind in self.kinds_joined)
 
     def why(self) -> str:
         return "The process enters the running container: its namespaces are all that makes it inside."

@@ -353,6 +353,9 @@ class LoadSeccomp(Operation):
 
     def prepare(self, context: Context) -> None:
         if self.listener:
+            import json  # inside, the image's would be imported
+
+            _ = json
             context.descriptors["listener"] = _connected(self.listener)
 
     def apply(self, context: Context) -> None:

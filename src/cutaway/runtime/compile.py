@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from cutaway.kernel.mounts import Options
+from cutaway.kernel.mounts import MOUNT_ATTR_RDONLY, Options
 from cutaway.plan.mounts import (
     AttachRoot,
     BindMount,
@@ -190,7 +190,7 @@ def _mount(mount: dict[str, Any], given: Given, sealed: list[Operation]) -> Iter
     if is_bind(mount):
         yield BindMount(mount["source"], target, options, *_owners(mount, given))
         return
-    if "ro" in options and (kind == "tmpfs" or target == "/dev"):
+    if Options(options).set & MOUNT_ATTR_RDONLY and (kind == "tmpfs" or target == "/dev"):
         options = [option for option in options if option != "ro"]
         sealed.append(Remount(target, ["ro"]))
     if kind == "cgroup":
