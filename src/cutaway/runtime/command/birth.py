@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]
 import _socket
-import marshal
 import os
 
 from cutaway.kernel.namespaces import CLONE_PARENT, clone
@@ -31,6 +30,7 @@ from cutaway.kernel.prctl import set_dumpable, set_parent_death_signal
 from cutaway.plan.plan import apply
 from cutaway.plan.process import Exec, ExecError
 from cutaway.runtime.command.failure import Failure
+from cutaway.runtime.command.talk import BORN, GO, MOUNTED, READY, Process, hear, tell, tell_failure
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,9 +39,6 @@ if TYPE_CHECKING:
 
     from cutaway.plan.operation import Context, Operation
 
-GO, BORN, MOUNTED, READY = b"go", b"born", b"mounted", b"ready"
-_FAILED = b"!"
-_MOST_BYTES = 1 << 16
 _ENDING = (_signal.SIGHUP, _signal.SIGINT, _signal.SIGQUIT, _signal.SIGTERM)
 
 
@@ -69,34 +66,6 @@ class Child:
         self.joins, self.flags, self.lock = joins, flags, lock
         self.setup, self.enter, self.program = setup, enter, program
         self.gate, self.waits_at_birth, self.waits_mounted = gate, waits_at_birth, waits_mounted
-
-
-class Process:
-    """A process: its `pid`, a `pidfd`, and the socket over which it is spoken to."""
-
-    def __init__(self, pid: int, pidfd: int, report: _socket.socket) -> None:
-        self.pid, self.pidfd, self._report = pid, pidfd, report
-
-    def go(self) -> None:
-        """Lets it go on."""
-        tell(self._report, GO)
-
-    def expect(self, message: bytes) -> None:
-        """Waits until it says `message`. Raises `Failure` with what it says instead."""
-        if hear(self._report) != message:
-            raise Failure(f"the process ended before it was {message.decode()}")
-
-    def expect_execution(self) -> None:
-        """Waits until it executes its program. Raises `Failure` where that fails."""
-        hear(self._report)
-
-    def end(self) -> None:
-        """Ends it, if it has not ended yet, and reaps it."""
-        try:
-            _signal.pidfd_send_signal(self.pidfd, _signal.SIGKILL)
-            os.waitpid(self.pid, 0)
-        except (ProcessLookupError, ChildProcessError):
-            pass
 
 
 def bear(child: Child, context: Context) -> Process:
@@ -140,29 +109,9 @@ def _clone_sibling(report: _socket.socket, child: Child, context: Context) -> No
         os._exit(0)
 
 
-def tell(report: _socket.socket, message: bytes) -> None:
-    """Says `message`. Where nobody is left to hear it, `hear` finds out."""
-    try:
-        report.send(message, _socket.MSG_NOSIGNAL)
-    except OSError:
-        pass
-
-
-def hear(report: _socket.socket) -> bytes:
-    """The next message, empty where the other end has closed. Raises `Failure` where it is of one."""
-    try:
-        message: bytes = report.recv(_MOST_BYTES)
-    except ConnectionResetError:
-        return b""
-    if message[:1] == _FAILED:
-        raise Failure(marshal.loads(message[1:]))
-    return message
-
-
 def _tell_failure(report: _socket.socket, error: BaseException) -> None:
     said = str(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
-    prefix = "unable to start container process: " if isinstance(error, ExecError) else ""
-    tell(report, _FAILED + marshal.dumps(prefix + said[: _MOST_BYTES // 8]))
+    tell_failure(report, f"unable to start container process: {said}" if isinstance(error, ExecError) else said)
 
 
 def _become(report: _socket.socket, child: Child, context: Context) -> NoReturn:

@@ -1,4 +1,4 @@
-"""`create`, `start` and `run`: from a bundle to a container, and from there to its program."""
+"""`create` and `run`: from a bundle to a container."""
 
 from __future__ import annotations
 
@@ -7,18 +7,19 @@ import os
 import time
 
 from cutaway.kernel.cgroups import host_layout
-from cutaway.plan.hooks import hook_operations
-from cutaway.plan.operation import Context, dump
+from cutaway.plan.operation import Context, Operation, dump
 from cutaway.plan.plan import apply
 from cutaway.runtime import meaning, specification
 from cutaway.runtime.bundle import compile_bundle
 from cutaway.runtime.command import document
-from cutaway.runtime.command.birth import MOUNTED, READY, Child, Process, bear
+from cutaway.runtime.command.birth import Child, bear
 from cutaway.runtime.command.container import SPECIFICATION, Container, look_at
 from cutaway.runtime.command.failure import Failure
 from cutaway.runtime.command.given import preserve, write_pid_file
+from cutaway.runtime.command.starting import started
+from cutaway.runtime.command.talk import MOUNTED, READY, Process
 from cutaway.runtime.command.terminals import Terminal
-from cutaway.runtime.command.undoing import end, remove
+from cutaway.runtime.command.undoing import remove
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -148,6 +149,7 @@ class Creation:
 
     def _facts(self) -> dict[str, Any]:
         parts = self._parts
+        kept = [each for each in [*parts.before, *parts.born, *parts.ready] if type(each).undo is not Operation.undo]
         return {
             "ociVersion": SPECIFICATION,
             "pid": 0,
@@ -158,38 +160,9 @@ class Creation:
             "annotations": self._spec.get("annotations") or {},
             "cgroup": parts.cgroup,
             "freezer": _freezer_file(parts.cgroup),
-            "undo": dump([*parts.before, *parts.born, *parts.ready]),
+            "undo": dump(kept),
+            "modules": sorted({type(operation).__module__ for operation in kept}),
         }
-
-
-def start(invocation: Invocation) -> int:
-    """`start ID`: has the waiting process of a created container execute the program."""
-    container = Container.find(invocation.root, invocation.operands[0], lock=True)
-    status = container.status()
-    if status != "created":
-        words = {"stopped": "cannot start a container that has stopped"}
-        raise Failure(words.get(status, "cannot start an already running container"))
-    gate = _connect_to(container)
-    os.unlink(container.gate)
-    process = Process(container.pid, container.pidfd(), gate)
-    process.go()
-    process.expect_execution()
-    started(container, container.config)
-    return 0
-
-
-def started(container: Container, spec: dict[str, Any]) -> None:
-    """Runs the poststart hooks. Where one fails the container is ended, as the specification has it."""
-    hooks = hook_operations(spec.get("hooks") or {}, "poststart")
-    if not hooks:
-        return
-    context = Context(pid=container.pid)
-    context.state = container.state("running")
-    try:
-        apply(hooks, context)
-    except OSError:
-        end(container)
-        raise
 
 
 def _read_bundle(bundle: str) -> tuple[str, bytes]:
@@ -229,13 +202,6 @@ def _listen_at(container: Container) -> _socket.socket:
     gate.bind("start")
     os.chdir(container.facts["bundle"])
     gate.listen(1)
-    return gate
-
-
-def _connect_to(container: Container) -> _socket.socket:
-    gate = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC)
-    os.chdir(container.directory)
-    gate.connect("start")
     return gate
 
 

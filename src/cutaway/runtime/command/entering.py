@@ -12,10 +12,11 @@ from cutaway.plan.process import CloseDescriptors, Exec, LoadSeccomp
 from cutaway.runtime import meaning, specification
 from cutaway.runtime.bundle import granted
 from cutaway.runtime.command import document
-from cutaway.runtime.command.birth import READY, Child, Process, bear
+from cutaway.runtime.command.birth import Child, bear
 from cutaway.runtime.command.container import Container
 from cutaway.runtime.command.failure import Failure
 from cutaway.runtime.command.given import preserve, write_pid_file
+from cutaway.runtime.command.talk import READY, Process
 from cutaway.runtime.command.terminals import Terminal
 from cutaway.runtime.compile import entering
 

@@ -10,7 +10,7 @@ from cutaway.kernel.pty import Raw, set_window_size, window_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from cutaway.runtime.command.birth import Process
+    from cutaway.runtime.command.talk import Process
     from cutaway.runtime.command.terminals import Terminal
 
 _KEPT = {

@@ -35,7 +35,7 @@ _UPDATE = {"resources": VALUE, "blkio-weight": NUMBER, "cpu-period": NUMBER, "cp
 
 VERBS = {
     "create": ("creating", "create", Syntax(_CREATE, "<container-id>", 1, 1, {"b": "bundle"})),
-    "start": ("creating", "start", Syntax({}, "<container-id>", 1, 1)),
+    "start": ("starting", "start", Syntax({}, "<container-id>", 1, 1)),
     "run": ("creating", "run", Syntax(_RUN, "<container-id>", 1, 1, {"b": "bundle", "d": "detach"})),
     "exec": ("entering", "execute", Syntax(_EXEC, "<container-id> <command> [arguments...]", 1, _MANY, _EXEC_SHORT)),
     "kill": ("undoing", "kill", Syntax({"all": FLAG}, "<container-id> [signal]", 1, 2, {"a": "all"})),

@@ -10,6 +10,8 @@ from cutaway.runtime.command.failure import Failure
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from cutaway.kernel.cgroups import Cgroup
     from cutaway.runtime.command.log import Log
     from cutaway.runtime.command.main import Invocation
@@ -51,19 +53,28 @@ def delete(invocation: Invocation) -> int:
 def remove(container: Container, log: Log) -> None:
     """Ends what still runs, undoes what was done and forgets the container; then its poststop hooks run, of which one
     that fails holds up nothing. Raises `Failure` where the kernel refuses: then the container is still there."""
-    from cutaway.plan import cgroups, files, hooks, mounts, namespaces, network, process, scheduling  # noqa: F401
     from cutaway.plan.operation import Context, load
     from cutaway.plan.plan import undo
 
     end(container)
+    for module in container.facts["modules"]:
+        __import__(module)
     refused = undo(load(container.facts["undo"]), Context(pid=container.pid))
     if refused:
         raise Failure(f"unable to remove container {container.id}: " + "; ".join(map(str, refused)))
-    afterwards = hooks.hook_operations(container.config.get("hooks"), "poststop")
+    hooks = container.config.get("hooks") or {}
     container.forget()
+    if hooks.get("poststop"):
+        _run_poststop(container, hooks, log)
+
+
+def _run_poststop(container: Container, hooks: dict[str, Any], log: Log) -> None:
+    from cutaway.plan.hooks import hook_operations
+    from cutaway.plan.operation import Context
+
     context = Context()
     context.state = container.state("stopped")
-    for hook in afterwards:
+    for hook in hook_operations(hooks, "poststop"):
         try:
             hook.apply(context)
         except OSError as error:

@@ -1,0 +1,57 @@
+"""`start`: the program of a created container."""
+
+from __future__ import annotations
+
+import _socket
+import os
+
+from cutaway.runtime.command.container import Container
+from cutaway.runtime.command.failure import Failure
+from cutaway.runtime.command.talk import Process
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from cutaway.runtime.command.main import Invocation
+
+
+def start(invocation: Invocation) -> int:
+    """`start ID`: has the waiting process of a created container execute the program."""
+    container = Container.find(invocation.root, invocation.operands[0], lock=True)
+    status = container.status()
+    if status != "created":
+        words = {"stopped": "cannot start a container that has stopped"}
+        raise Failure(words.get(status, "cannot start an already running container"))
+    gate = _connect_to(container)
+    os.unlink(container.gate)
+    process = Process(container.pid, container.pidfd(), gate)
+    process.go()
+    process.expect_execution()
+    started(container, container.config)
+    return 0
+
+
+def started(container: Container, spec: dict[str, Any]) -> None:
+    """Runs the poststart hooks. Where one fails the container is ended, as the specification has it."""
+    if not (spec.get("hooks") or {}).get("poststart"):
+        return
+    from cutaway.plan.hooks import hook_operations
+    from cutaway.plan.operation import Context
+    from cutaway.plan.plan import apply
+    from cutaway.runtime.command.undoing import end
+
+    context = Context(pid=container.pid)
+    context.state = container.state("running")
+    try:
+        apply(hook_operations(spec["hooks"], "poststart"), context)
+    except OSError:
+        end(container)
+        raise
+
+
+def _connect_to(container: Container) -> _socket.socket:
+    gate = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC)
+    os.chdir(container.directory)
+    gate.connect("start")
+    return gate

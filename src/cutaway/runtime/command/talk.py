@@ -1,0 +1,69 @@
+"""Between the process of a container that is to execute its program and whoever lets it: short messages over a socket.
+
+Where it fails it says so in one message and ends. The socket closes, by `execve`, when it has not failed.
+"""
+
+from __future__ import annotations
+
+import _signal  # type: ignore[import-not-found]
+import _socket
+import marshal
+import os
+
+from cutaway.runtime.command.failure import Failure
+
+GO, BORN, MOUNTED, READY = b"go", b"born", b"mounted", b"ready"
+_FAILED = b"!"
+_MOST_BYTES = 1 << 16
+
+
+class Process:
+    """A process: its `pid`, a `pidfd`, and the socket over which it is spoken to."""
+
+    def __init__(self, pid: int, pidfd: int, report: _socket.socket) -> None:
+        self.pid, self.pidfd, self._report = pid, pidfd, report
+
+    def go(self) -> None:
+        """Lets it go on."""
+        tell(self._report, GO)
+
+    def expect(self, message: bytes) -> None:
+        """Waits until it says `message`. Raises `Failure` with what it says instead."""
+        if hear(self._report) != message:
+            raise Failure(f"the process ended before it was {message.decode()}")
+
+    def expect_execution(self) -> None:
+        """Waits until it executes its program. Raises `Failure` where that fails."""
+        hear(self._report)
+
+    def end(self) -> None:
+        """Ends it, if it has not ended yet, and reaps it."""
+        try:
+            _signal.pidfd_send_signal(self.pidfd, _signal.SIGKILL)
+            os.waitpid(self.pid, 0)
+        except (ProcessLookupError, ChildProcessError):
+            pass
+
+
+def tell(report: _socket.socket, message: bytes) -> None:
+    """Says `message`. Where nobody is left to hear it, `hear` finds out."""
+    try:
+        report.send(message, _socket.MSG_NOSIGNAL)
+    except OSError:
+        pass
+
+
+def hear(report: _socket.socket) -> bytes:
+    """The next message, empty where the other end has closed. Raises `Failure` where it is of one."""
+    try:
+        message: bytes = report.recv(_MOST_BYTES)
+    except ConnectionResetError:
+        return b""
+    if message[:1] == _FAILED:
+        raise Failure(marshal.loads(message[1:]))
+    return message
+
+
+def tell_failure(report: _socket.socket, sentence: str) -> None:
+    """Says how it failed; `hear` raises it on the other side."""
+    tell(report, _FAILED + marshal.dumps(sentence[: _MOST_BYTES // 8]))
