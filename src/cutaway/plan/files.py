@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from shlex import quote
 
 from cutaway.plan.operation import Context, Operation
 
@@ -23,10 +22,10 @@ class MakeDirectory(Operation):
         os.makedirs(self.path, self.mode, exist_ok=True)
 
     def shell(self) -> str:
-        return f"mkdir -p -m {self.mode:o} {quote(self.path)}"
+        return f"mkdir -p -m {self.mode:o} {_quote(self.path)}"
 
     def shell_undo(self) -> str:
-        return f"rm -rf --one-file-system {quote(self.path)}"
+        return f"rm -rf --one-file-system {_quote(self.path)}"
 
     def why(self) -> str:
         return self.purpose or "A place of its own on the host's disk."
@@ -54,7 +53,7 @@ class WriteFile(Operation):
             file.write(self.content)
 
     def shell(self) -> str:
-        return f"printf %s {quote(self.content)} > {quote(self.path)}"
+        return f"printf %s {_quote(self.content)} > {_quote(self.path)}"
 
     def why(self) -> str:
         return f"The container's own /etc/{os.path.basename(self.path)}, which is mounted over the image's."
@@ -70,8 +69,14 @@ class FillVolume(Operation):
     manual = "cp(1)"
 
     def shell(self) -> str:
-        source = quote(f"{self.root}/{self.place.lstrip('/')}")
-        return f"if [ -d {source} ]; then cp -a {source}/. {quote(self.directory)}; fi"
+        source = _quote(f"{self.root}/{self.place.lstrip('/')}")
+        return f"if [ -d {source} ]; then cp -a {source}/. {_quote(self.directory)}; fi"
 
     def why(self) -> str:
         return f"An empty volume gets what the image has at {self.place}, owners and modes included."
+
+
+def _quote(word: str) -> str:
+    from shlex import quote  # imports `re`; only a script needs it
+
+    return quote(word)
