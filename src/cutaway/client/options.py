@@ -64,9 +64,11 @@ class RunOptions(TypedDict, total=False):
     oom_score_adj: int
     pid: str
     pids_limit: int
+    platform: str
     privileged: bool
     publish: Numbers
     publish_all: bool
+    pull: str
     read_only: bool
     rootfs: Text
     security_opt: Texts

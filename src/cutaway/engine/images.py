@@ -11,7 +11,7 @@ from cutaway.engine import model
 from cutaway.engine.errors import Conflict, EngineError, InvalidArgument, NotFound
 from cutaway.engine.interface import Pulled, Pushed, Step
 from cutaway.image import config, errors, host
-from cutaway.image.references import familiar, short_id
+from cutaway.image.references import familiar, is_digest, short_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -146,9 +146,10 @@ def _summary(listed: Listed) -> model.ImageSummary:
 
 
 def _step(report: Mapping[str, Any], doing: str = "Downloading") -> Step:
-    """What `Images.pull` and `push` say of a layer."""
-    layer = short_id(report["layer"])
-    return Step(report.get("status", doing), layer, report.get("done", 0), report["total"])
+    """What `Images.pull` and `push` say of a layer, or of the image."""
+    what = report["layer"]
+    short = short_id(what) if is_digest(what) else what
+    return Step(report.get("status", doing), short, report.get("done", 0), report.get("total", 0))
 
 
 @contextmanager

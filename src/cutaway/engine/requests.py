@@ -21,8 +21,8 @@ import msgspec
 from msgspec import Meta, Struct, field
 
 from cutaway.client import wire
+from cutaway.engine import provision
 from cutaway.engine.beside import beside
-from cutaway.engine.cidfile import create
 from cutaway.engine.connection import Disconnected
 from cutaway.engine.errors import EngineError, InvalidArgument, NotFound
 from cutaway.engine.interface import Stdio
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from cutaway.engine.connection import Connection, Frame
     from cutaway.engine.interface import Engine, Exit
-    from cutaway.engine.model import CreateRequest
+    from cutaway.engine.model import Created, CreateRequest
 
 Ended = TypeVar("Ended")
 
@@ -167,6 +167,11 @@ class Creation(Struct, forbid_unknown_fields=True):
             return await beside(lambda _: create_request(*arguments))
         return create_request(*arguments)
 
+    async def made(self, session: Session, request: CreateRequest, *, owned: bool = False) -> Created:
+        """The container of this request; its image is pulled where it is missing, unless `pull` says otherwise."""
+        options = read(CREATE, {name: self.options[name] for name in ("pull", "platform") if name in self.options})
+        return await provision.create(session.engine, request, options, session.engine.image_pull, owned=owned)
+
 
 class Request(Struct, tag_field="method", tag=str.lower, forbid_unknown_fields=True, kw_only=True):
     """Something that is asked for. Its method is the class's name in lower case."""
@@ -186,7 +191,7 @@ class Run(Request):
     async def answer(self, session: Session) -> Outcome:
         engine, stdio = session.engine, session.stdio(self.streams)
         request = await self.container.request(session, rm=True)
-        container_id = (await create(engine, request, owned=True)).Id
+        container_id = (await self.container.made(session, request, owned=True)).Id
         ended = asyncio.ensure_future(engine.wait(container_id, "removed"))
         try:
             await _start(session, container_id, stdio, tty=request.config.Tty)
@@ -204,7 +209,8 @@ class Open(Request):
     container: Creation
 
     async def answer(self, session: Session) -> Known:
-        container_id = (await create(session.engine, await self.container.request(session), owned=True)).Id
+        request = await self.container.request(session)
+        container_id = (await self.container.made(session, request, owned=True)).Id
         session.owned.add(container_id)
         try:
             await session.engine.start(container_id)
@@ -218,7 +224,7 @@ class Create(Request):
     container: Creation
 
     async def answer(self, session: Session) -> Known:
-        created = await create(session.engine, await self.container.request(session))
+        created = await self.container.made(session, await self.container.request(session))
         return await _known(session.engine, created.Id)
 
 

@@ -285,8 +285,8 @@ class Images:
         """Takes in the image that a reference names in its registry, for a platform (`OS/ARCHITECTURE[/VARIANT]`,
         empty for this machine's).
 
-        `progress` gets mappings of `layer` (digest), `total` (bytes), and either `status`, in Docker's words, or `done`
-        (bytes). Raises `ImageError`; then the store is as it was, and what has come of a layer is kept for next time.
+        `progress` gets mappings of `layer` (digest; or the tag, for what concerns the image), `total` (bytes), and
+        either `status`, in Docker's words, or `done` (bytes). Raises `ImageError`; then the store is as it was, and what has come of a layer is kept for next time.
         """
         wanted = references.parse(reference).tagged().exact()
         if str(wanted) == host.NAME:

@@ -89,6 +89,8 @@ def _pulled(repository: Repository, wanted: Reference, platform: Platform, place
     image = config.parse(encoded)
     if insist:
         _check_platform(image, platform)
+    what = str(wanted) if wanted.digest else wanted.tag
+    report({"progress": {"layer": what, "status": f"Pulling from {wanted.path}"}})
     staged = list(_take_in_all(repository, _paired(manifest.layers, image), places))
     return Found(
         named.digest,
@@ -109,7 +111,7 @@ def _concerning(wanted: Reference, repository: Repository) -> Iterator[None]:
         yield
     except RegistryError as error:
         if error.status == 404:
-            raise NotInRegistry(f"{name} is not in registry {host}: {error}", 404) from None
+            raise NotInRegistry(f"manifest for {name} not found: registry {host}: {error}", 404) from None
         if error.status in (401, 403):
             raise NotInRegistry(
                 f"pull access denied for {wanted.familiar_name}, repository does not exist or may require "

@@ -95,7 +95,8 @@ def _rows(image: ImageSummary, references: list[str], cut: bool) -> Iterator[Row
         repository, _, tag = name.rpartition(":")
         yield Row(image, repository, tag, digests.get(repository, NONE), time.time(), cut)
     if not image.RepoTags:
-        yield Row(image, NONE, NONE, NONE, time.time(), cut)
+        for repository, digest in (digests or {NONE: NONE}).items():
+            yield Row(image, repository, NONE, digest, time.time(), cut)
 
 
 @verb(

@@ -115,9 +115,16 @@ CREATE = sorted(
         Option("oom-kill-disable", BOOL, "Let processes wait, not die, when the memory limit is reached"),
         Option("oom-score-adj", INT, "How soon the kernel kills it when memory runs out, -1000 to 1000"),
         Option("pid", STRING, "PID namespace: host, container:NAME", completes="host|container:"),
+        Option("platform", STRING, "Platform its image is to be for: OS/ARCHITECTURE[/VARIANT]"),
         Option("privileged", BOOL, "All capabilities and devices, nothing masked"),
         Option("publish", LIST, "Publish a port: [[ADDRESS:]HOST_PORT:]PORT[/udp]", short="p"),
         Option("publish-all", BOOL, "Publish all exposed ports, on ports the engine chooses", short="P"),
+        Option(
+            "pull",
+            Kind("string", values.pull_policy),
+            "Whether its image is pulled first: always, missing (the default), never",
+            completes="always|missing|never",
+        ),
         Option("read-only", BOOL, "Mount the root file system read-only"),
         Option("rm", BOOL, "Remove the container and its anonymous volumes when it exits"),
         Option(

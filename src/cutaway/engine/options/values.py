@@ -33,6 +33,12 @@ def integer(text: str) -> int:
         raise ValueError(f"'{text}' is not a whole number") from None
 
 
+def pull_policy(text: str) -> str:
+    if text not in ("always", "missing", "never"):
+        raise ValueError(f"'{text}' is none of always, missing and never")
+    return text
+
+
 def natural(text: str) -> int:
     number = integer(text)
     if not 0 <= number < 1 << 16:
