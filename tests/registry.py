@@ -8,11 +8,17 @@ import ssl
 import subprocess
 import time
 import urllib.request
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-USER, PASSWORD = "me", "secret"
-_HTPASSWD = "me:$2y$05$0Vm8oUXFsJlfor/BFq92fugajFitLnOnwU/tMOLPJsncdle0jN/9C\n"  # bcrypt, which it insists on
+USER, PASSWORD = "me", "kept-from-everyone"
+_HTPASSWD = "me:$2y$05$pc7ORBGTTEckerd9dbBCyuOWjKpv8hmWkfFglF71bmmxfKPC2lCNm\n"  # bcrypt, which it insists on
+
+
+class Answer(NamedTuple):
+    headers: Mapping[str, str]
+    content: bytes
 
 
 class Registry:
@@ -64,12 +70,24 @@ class Registry:
         return (self._directory / "log").read_text()
 
     def get(self, path: str, accept: str = "*/*") -> bytes:
-        """What it answers to anyone at `/v2/PATH`. Raises `urllib.error.HTTPError`."""
+        """What it has for anyone at `/v2/PATH`. Raises `urllib.error.HTTPError`."""
+        return self.ask("GET", path, headers={"Accept": accept}).content
+
+    def ask(
+        self,
+        method: str,
+        path: str,
+        content: bytes | None = None,
+        kind: str = "",
+        headers: dict[str, str] | None = None,
+    ) -> Answer:
+        """What it answers to anyone at `/v2/PATH`, or at a whole URL. Raises `urllib.error.HTTPError`."""
         context = ssl.create_default_context(cafile=str(self.authority)) if self._secure else None
-        url = f"http{'s' if self._secure else ''}://{self.name}/v2/{path}"
-        with urllib.request.urlopen(urllib.request.Request(url, headers={"Accept": accept}), context=context) as answer:
-            content: bytes = answer.read()
-        return content
+        url = path if "://" in path else f"http{'s' if self._secure else ''}://{self.name}/v2/{path}"
+        sent = (headers or {}) | ({"Content-Type": kind} if kind else {})
+        request = urllib.request.Request(url, content, sent, method=method)
+        with urllib.request.urlopen(request, context=context) as answer:
+            return Answer(answer.headers, answer.read())
 
     def _wait_until_ready(self) -> None:
         host, port = self.name.split(":")
