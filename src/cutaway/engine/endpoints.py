@@ -13,6 +13,7 @@ from cutaway.engine.model import EndpointResource, EndpointSettings, NetworkSett
 from cutaway.engine.networks import DEFAULT
 from cutaway.network import addresses, bridge, files
 from cutaway.network.resolver import Resolver
+from cutaway.plan.files import WriteFile
 from cutaway.plan.firewall import RedirectNames
 from cutaway.plan.network import ConfigureInterface, CreateVeth, NameNetworkNamespace
 from cutaway.plan.operation import Context, dump, load
@@ -31,9 +32,10 @@ _FILES = {"/etc/resolv.conf": "resolv.conf", "/etc/hostname": "hostname", "/etc/
 
 class NetworkOutfit(NamedTuple):
     """A container's network: operations on the host before and after its first process is there; `held`: kind of
-    namespace → name of its descriptor; `shared`: OCI namespace type → path, empty for the host's; `mounts`: of
-    /etc/hosts, /etc/hostname and /etc/resolv.conf."""
+    namespace → name of its descriptor; `shared`: OCI namespace type → path, empty for the host's; `files`, `mounts`:
+    what writes /etc/hosts, /etc/hostname and /etc/resolv.conf, and mounts them inside."""
 
+    files: list[Operation]
     before: list[Operation]
     after: list[Operation]
     held: dict[str, str]
@@ -58,23 +60,32 @@ class Endpoints:
 
     # When a container starts and ends
 
+    def hold(self, container: Container) -> None:
+        """Has the networks set up that the container is to be on. Raises `Conflict`."""
+        for name in container.record.endpoints:
+            self._networks.ensure_up(self._networks.find(name))
+
+    def missing(self, container: Container) -> list[Operation]:
+        """What `hold` would have to do."""
+        networks = [self._networks.find(name) for name in container.record.endpoints]
+        return self._networks.missing(networks)
+
     def outfit(self, container: Container) -> NetworkOutfit:
         """What the container needs on the host to be on its networks; addresses and ports are its own from here on,
-        until `ended`. Raises `Conflict`, `InvalidArgument`."""
+        until `ended`. Changes nothing on the host. Raises `Conflict`, `InvalidArgument`."""
         mode = container.seen.HostConfig.NetworkMode
         if mode.startswith("container:"):
             return self._of_other(container, mode.partition(":")[2])
         if mode == "host":
-            self._write_files(container, [])
-            return NetworkOutfit([], [], {}, {"network": ""}, self._mounts(container))
+            return NetworkOutfit(self._files(container, []), [], [], {}, {"network": ""}, self._mounts(container))
         netns = netns_name(container)
         container.seen.NetworkSettings = NetworkSettings(
             SandboxID=container.id, SandboxKey=f"/run/netns/{netns}", Ports=container.seen.NetworkSettings.Ports
         )
         after = [] if mode == "none" else self._join_all(container, netns)
-        self._write_files(container, self._names_of_own(container))
+        files = self._files(container, self._names_of_own(container))
         after.append(NameNetworkNamespace(netns))
-        return NetworkOutfit(bridge.isolate(netns), after, {"net": "netns"}, {}, self._mounts(container))
+        return NetworkOutfit(files, bridge.isolate(netns), after, {"net": "netns"}, {}, self._mounts(container))
 
     def _of_other(self, container: Container, name: str) -> NetworkOutfit:
         other = self._containers.find(name)
@@ -83,13 +94,12 @@ class Endpoints:
         own, others = container.seen.Config, other.seen.Config
         own.Hostname, own.Domainname = others.Hostname, others.Domainname
         path = {"network": f"/proc/{other.state.Pid}/ns/net"}
-        return NetworkOutfit([], [], {}, path, self._mounts(container, other) if other.record.endpoints else [])
+        return NetworkOutfit([], [], [], {}, path, self._mounts(container, other) if other.record.endpoints else [])
 
     def _join_all(self, container: Container, netns: str) -> list[Operation]:
         operations: list[Operation] = []
         for number, (name, wanted) in enumerate(container.record.endpoints.items()):
             network = self._networks.find(name)
-            self._networks.ensure_up(network)
             operations += bridge.connect(self._join(container, network, wanted, number), netns)
         if self._resolves_names(container):
             operations.append(RedirectNames(netns))
@@ -205,7 +215,7 @@ class Endpoints:
                 self._leave(container, network.seen.Name)
                 raise Conflict(f"cannot connect {container.name} to {network.seen.Name}: {error}") from None
             await self._answer_again(container, context.descriptors["netns"])
-        self._write_files(container, self._names_of_own(container))
+        apply(self._files(container, self._names_of_own(container)), Context())
 
     async def disconnect(self, container: Container, network: Attached) -> None:
         """Takes a container off a network, at once if it runs."""
@@ -221,7 +231,7 @@ class Endpoints:
             with _Inside(container) as context:
                 self._keep_a_way_out(container, context)
                 await self._answer_again(container, context.descriptors["netns"])
-            self._write_files(container, self._names_of_own(container))
+            apply(self._files(container, self._names_of_own(container)), Context())
         del container.record.endpoints[name]
         container.seen.NetworkSettings.Networks.pop(name, None)
         self._containers.save(container)
@@ -279,7 +289,7 @@ class Endpoints:
         full = f"{config.Hostname}.{config.Domainname} {config.Hostname}" if config.Domainname else config.Hostname
         return [(settings.IPAddress, full) for settings in container.seen.NetworkSettings.Networks.values()]
 
-    def _write_files(self, container: Container, own: list[tuple[str, str]]) -> None:
+    def _files(self, container: Container, own: list[tuple[str, str]]) -> list[Operation]:
         host = container.seen.HostConfig
         gateways = [settings.Gateway for settings in container.seen.NetworkSettings.Networks.values()]
         gateway = next(filter(None, gateways), "127.0.0.1")
@@ -289,9 +299,7 @@ class Endpoints:
             container.seen.HostnamePath: files.hostname(container.seen.Config.Hostname),
             container.seen.ResolvConfPath: files.resolv_conf(self._resolvers_for(container), embedded=embedded),
         }
-        for path, content in contents.items():
-            with open(path, "w", encoding="utf-8") as file:
-                file.write(content)
+        return [WriteFile(path, content) for path, content in contents.items()]
 
     def _mounts(self, container: Container, owner: Container | None = None) -> list[dict[str, Any]]:
         """The files in /etc, of `owner` where the container shares its network."""

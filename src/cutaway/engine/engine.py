@@ -29,6 +29,7 @@ from cutaway.engine.outfit import Outfitter
 from cutaway.engine.publishing import Publishing
 from cutaway.engine.recovery import Recovery
 from cutaway.engine.seccomp import Filters
+from cutaway.engine.rehearsal import Rehearsal
 from cutaway.engine.signals import signal_number
 from cutaway.engine.snapshots import Snapshots
 from cutaway.engine.spawners import SpawnerLink
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
     from cutaway.engine.places import Places
     from cutaway.engine.processes import Process
     from cutaway.engine.spawners import Adoption
+    from cutaway.engine.rehearsal import Replay
 
 
 class LocalEngine:
@@ -82,6 +84,9 @@ class LocalEngine:
             places, self._all, unfinished, self._link, self._outfitter, starter, self._lifecycle, self._janitor
         )
         self._executions = Executions(places, self._link, self._outfitter)
+        self._rehearsal = Rehearsal(
+            places, self._all, self._networks, self._endpoints, self._volumes, self._outfitter
+        )
         self._catalogue = Catalogue(self._images)
         self._archives = Archives(self._volumes, self._images)
         self._limits = Limits(self._all, self._outfitter, self._publishing, unfinished)
@@ -125,6 +130,10 @@ class LocalEngine:
 
     async def start(self, name: str, stdio: Stdio | None = None) -> None:
         await self._lifecycle.start(self._all.find(name), stdio)
+    async def replay(self, request: model.CreateRequest, title: str = "") -> Replay:
+        image = None if request.host_config.Rootfs else self._catalogue.resolve(request.config.Image)
+        return await self._rehearsal.replay(request, image, title)
+
 
     async def wait(self, name: str, condition: str = "not-running") -> Exit:
         return await self._lifecycle.wait(self._all.find(name), condition)

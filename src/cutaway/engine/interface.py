@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
 
     from cutaway.engine import model
+    from cutaway.engine.rehearsal import Replay
     from cutaway.image.registry.access import Access
 
 
@@ -121,6 +122,10 @@ class Engine(Protocol):
     ) -> model.Created:
         """`owned`: it does not outlive who created it, nor this engine: the next one removes it. `provisional`: so it
         is until it runs."""
+
+    async def replay(self, request: model.CreateRequest, title: str = "") -> Replay:
+        """A script that makes the container with stock tools, runs it and removes it; nothing is changed. `title`: what
+        was typed. Raises what `create` and `start` would."""
 
     async def start(self, name: str, stdio: Stdio | None = None) -> None:
         """Returns once the program runs. With `stdio` its output goes there and not to the log.

@@ -24,7 +24,7 @@ from cutaway.plan.operation import Context, dump, load
 from cutaway.plan.plan import apply, undo
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from cutaway.engine.database import Table
     from cutaway.engine.places import Places
@@ -193,12 +193,14 @@ class Networks:
         del self._by_id[network.seen.Id], self._by_name[network.seen.Name]
         self._table.delete(network.seen.Id)
 
-    def prune(self, in_use: set[str]) -> Pruned:
-        """Removes the networks that no container is on, running or not; `in_use`: names and IDs of those that are."""
+    def prune(self, in_use: set[str], wanted: Callable[[Network], bool]) -> Pruned:
+        """Removes those `wanted` that no container is on, running or not; `in_use`: names and IDs of those that are."""
         removed = []
         for network in list(self):
             names = {network.seen.Name, network.seen.Id}
-            if network.seen.Name not in _PREDEFINED and not names & in_use and not network.seen.Containers:
+            if network.seen.Name in _PREDEFINED or names & in_use or network.seen.Containers:
+                continue
+            if wanted(network.seen):
                 self.remove(network.seen.Id)
                 removed.append(network.seen.Name)
         return Pruned(Removed=removed)
@@ -213,6 +215,12 @@ class Networks:
         """Sets a network up on the host unless it is already."""
         if network.kept.bridge and not network.is_up:
             self._set_up(network)
+
+    def missing(self, networks: list[Attached]) -> list[Operation]:
+        """What sets these up on the host, as far as they are not."""
+        down = [network for network in networks if network.kept.bridge and not network.is_up]
+        table = [self._table_operation()] if down and not self._unfinished.get(_TABLE_KEY) else []
+        return [*table, *(operation for network in down for operation in self._operations(network))]
 
     def apply_again(self) -> None:
         """Adds what others have taken away: a flushed packet filter, a Docker that started later."""

@@ -8,13 +8,14 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
-from cutaway.engine.description import Surroundings, describe, namespaces, resources
+from cutaway.engine.description import Surroundings, describe, namespaces, process_capabilities, resources
 from cutaway.engine.errors import Conflict, InvalidArgument
 from cutaway.engine.mountpoints import ordered
 from cutaway.kernel.cgroups import Cgroup, UnsupportedResource, host_layout
 from cutaway.kernel.namespaces import identity
 from cutaway.plan.cgroups import count_block_operations, create_operations, join_operation
 from cutaway.plan.mounts import MountOverlay, MountTmpfs
+from cutaway.plan.operation import Context
 from cutaway.runtime.compile import Given, inside, new_namespaces, shown_hierarchies
 from cutaway.runtime.identity import IdentityError, identify
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from cutaway.engine.seccomp import Filters
     from cutaway.engine.volumes import Volumes
     from cutaway.plan.namespaces import NewNamespaces
-    from cutaway.plan.operation import Context, Operation
+    from cutaway.plan.operation import Operation
     from cutaway.plan.process import LoadSeccomp
     from cutaway.runtime.identity import Identity
 
@@ -36,11 +37,12 @@ _JOINED = ("cgroup", "ipc", "uts", "net", "pid", "mnt")
 
 
 class Outfit(NamedTuple):
-    """`cgroup`, `before`, `after`: operations on the host, the first before there is a process, the second while it is
-    born. `new`: the namespaces that it is born into. `join_cgroup`: by which the first process joins its cgroup.
+    """`files`: operations that write what it reads in /etc; there is no need to undo them. `cgroup`, `before`, `after`:
+    operations on the host, the first before there is a process, the second while it is born. `new`: the namespaces that it is born into. `join_cgroup`: by which the first process joins its cgroup.
     `held`: kind of namespace → name of its descriptor. `shared`: OCI namespace type → path of the one it joins, empty
     for the host's. `mounts`: OCI mounts. `shm`: a directory of the host that is to be /dev/shm, if it is shared."""
 
+    files: list[Operation]
     cgroup: list[Operation]
     before: list[Operation]
     after: list[Operation]
@@ -71,15 +73,21 @@ class Outfitter:
         self._counts_blocks = False
 
     async def hold(self, container: Container) -> None:
-        """What must be there before the operations: the file systems of its volumes."""
+        """What must be there before the operations: the file systems of its volumes, its networks."""
         await self._volumes.hold(container)
+        self._endpoints.hold(container)
 
-    def outfit(self, container: Container) -> Outfit:
-        """What the container gets. Raises `EngineError` where it asks for what the host cannot give."""
+    def outfit(self, container: Container, mounts: list[dict[str, Any]] | None = None) -> Outfit:
+        """What the container gets; changes nothing. `mounts`: of its volumes, where they are not yet there.
+
+        Raises `EngineError` where it asks for what the host cannot give.
+        """
+        mounts = self._volumes.mounts(container) if mounts is None else mounts
         network = self._endpoints.outfit(container)
         shared = self._shared_namespaces(container) | network.shared
         shm, shm_operations = self._shared_memory(container)
         return Outfit(
+            files=network.files,
             cgroup=self._cgroup_operations(container),
             before=[*self._root(container), *shm_operations, *network.before],
             after=network.after,
@@ -87,7 +95,7 @@ class Outfitter:
             join_cgroup=self.join(container),
             held=network.held,
             shared=shared,
-            mounts=ordered([*network.mounts, *self._volumes.mounts(container)]),
+            mounts=ordered([*network.mounts, *mounts]),
             shm=shm,
         )
 
@@ -99,9 +107,16 @@ class Outfitter:
             user = self.identity(container, root)
         finally:
             os.close(root)
-        around = Surroundings(user, outfit.mounts, outfit.shared, merged, outfit.shm, self._hidden(container))
+        bounding = process_capabilities(container.seen.HostConfig, user.uid)["bounding"]
+        return self.operations(container, outfit, user, self.filter(container, bounding, context))
+
+    def operations(
+        self, container: Container, outfit: Outfit, user: Identity, seccomp: LoadSeccomp | None
+    ) -> list[Operation]:
+        """The same, where it is known who the user is and how the filter is loaded. Changes nothing."""
+        root = container.seen.GraphDriver.Data["MergedDir"]
+        around = Surroundings(user, outfit.mounts, outfit.shared, root, outfit.shm, self._hidden(container))
         spec = describe(container.seen, around)
-        seccomp = self.filter(container, spec["process"]["capabilities"]["bounding"], context)
         given = Given(
             outfit.held,
             outfit.join_cgroup,

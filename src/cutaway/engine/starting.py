@@ -55,7 +55,7 @@ class Starter:
             await self._outfitter.hold(container)
             outfit = self._outfitter.outfit(container)
             self._unfinished.save(container.id, dump([*outfit.cgroup, *outfit.before, *outfit.after]))
-            apply(outfit.cgroup, context)
+            apply([*outfit.files, *outfit.cgroup], context)
             with self._ends(container, stdio) as ends:
                 birth, process = await self._bear(container, outfit, context, ends)
                 process.input, process.outputs = ends.take("input"), ends.take_outputs()

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
 from typing import TYPE_CHECKING
 
 from cutaway.cli import foreground
 from cutaway.cli.parser import WrongNumber
 from cutaway.cli.steps import EXPLAIN, explained
 from cutaway.cli.verb import verb
-from cutaway.engine import cidfile, provision
+from cutaway.engine import cidfile
 from cutaway.engine.beside import beside
 from cutaway.engine.errors import NotFound
 from cutaway.engine.options import CREATE, RUN, create_request, reads_files
+from cutaway.engine.options.option import Kind, Option
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,8 +23,18 @@ if TYPE_CHECKING:
     from cutaway.cli.parser import Parsed
     from cutaway.cli.session import Session
     from cutaway.engine.model import CreateRequest
-    from cutaway.engine.options import Option
 
+def _only_sh(text: str) -> str:
+    if text != "sh":
+        raise ValueError("the script is for sh")
+    return text
+
+
+DRY_RUN = Option(
+    "dry-run",
+    Kind("[=sh]", _only_sh, alone="sh"),
+    "Change nothing; print a shell script that makes the same container with stock tools",
+)
 USAGE = "[OPTIONS] IMAGE [COMMAND] [ARG...]"
 
 
@@ -35,12 +47,14 @@ def _with(table: Sequence[Option], *more: Option) -> list[Option]:
     "container run",
     usage=USAGE,
     summary="Create and start a new container from an image",
-    options=_with(RUN, EXPLAIN),
+    options=_with(RUN, DRY_RUN, EXPLAIN),
     completes="image",
     interspersed=False,
     failure_code=125,
 )
 async def run(session: Session, parsed: Parsed) -> int:
+    if parsed.options.get("dry-run"):
+        return await _print_script(session, parsed)
     async with explained(session, parsed):
         return await _run(session, parsed)
 
@@ -50,7 +64,7 @@ async def _run(session: Session, parsed: Parsed) -> int:
     request = await _request(session, parsed)
     if not options.get("detach"):
         foreground.check_terminal(session, stdin=request.config.AttachStdin, tty=request.config.Tty)
-    container_id = await _create(session, request, options, provisional=True)
+    container_id = await _create(session, request, provisional=True)
     try:
         return await _start(session, container_id, request, options)
     except BaseException:
@@ -63,14 +77,27 @@ async def _run(session: Session, parsed: Parsed) -> int:
     "container create",
     usage=USAGE,
     summary="Create a new container from an image, without starting it",
-    options=_with(CREATE, EXPLAIN),
+    options=_with(CREATE, DRY_RUN, EXPLAIN),
     completes="image",
     interspersed=False,
 )
-async def create(session: Session, parsed: Parsed) -> None:
+async def create(session: Session, parsed: Parsed) -> int:
+    if parsed.options.get("dry-run"):
+        return await _print_script(session, parsed)
     async with explained(session, parsed):
-        container_id = await _create(session, await _request(session, parsed), parsed.options)
+        container_id = await _create(session, await _request(session, parsed))
     await session.print(container_id)
+    return 0
+
+
+async def _print_script(session: Session, parsed: Parsed) -> int:
+    """The container as a shell script; what is left out of it is said there, and here."""
+    title = shlex.join(["cutaway", *session.command.arguments])
+    replay = await session.engine.replay(await _request(session, parsed), title)
+    await session.out(replay.script)
+    for phrase in replay.left_out:
+        await session.complain(f"left out: {phrase}")
+    return 0
 
 
 async def _request(session: Session, parsed: Parsed) -> CreateRequest:
@@ -86,19 +113,9 @@ async def _request(session: Session, parsed: Parsed) -> CreateRequest:
     return create_request(options, image, command, session.caller)
 
 
-async def _create(
-    session: Session, request: CreateRequest, options: dict[str, Any], *, provisional: bool = False
-) -> str:
+async def _create(session: Session, request: CreateRequest, *, provisional: bool = False) -> str:
     request.host_config.ConsoleSize = session.window()
-
-    async def pull(image: str, platform: str) -> None:
-        from cutaway.cli import pulling
-
-        if options.get("pull") != "always":
-            await session.complain(f"Unable to find image '{pulling.familiar(image)}' locally")
-        await pulling.pull_for_container(session, image, platform)
-
-    created = await provision.create(session.engine, request, options, pull, provisional=provisional)
+    created = await cidfile.create(session.engine, request, provisional=provisional)
     for warning in created.Warnings:
         await session.complain(f"WARNING: {warning}")
     return created.Id
