@@ -28,8 +28,8 @@ from cutaway.engine.networks import Kept, Networks
 from cutaway.engine.outfit import Outfitter
 from cutaway.engine.publishing import Publishing
 from cutaway.engine.recovery import Recovery
-from cutaway.engine.seccomp import Filters
 from cutaway.engine.rehearsal import Rehearsal
+from cutaway.engine.seccomp import Filters
 from cutaway.engine.signals import signal_number
 from cutaway.engine.snapshots import Snapshots
 from cutaway.engine.spawners import SpawnerLink
@@ -53,8 +53,8 @@ if TYPE_CHECKING:
     from cutaway.engine.interface import Commit, Exit, LogLine, Pulled, Pushed, Stdio, Step, Streams, Usage
     from cutaway.engine.places import Places
     from cutaway.engine.processes import Process
-    from cutaway.engine.spawners import Adoption
     from cutaway.engine.rehearsal import Replay
+    from cutaway.engine.spawners import Adoption
 
 
 class LocalEngine:

@@ -38,7 +38,8 @@ _JOINED = ("cgroup", "ipc", "uts", "net", "pid", "mnt")
 
 class Outfit(NamedTuple):
     """`files`: operations that write what it reads in /etc; there is no need to undo them. `cgroup`, `before`, `after`:
-    operations on the host, the first before there is a process, the second while it is born. `new`: the namespaces that it is born into. `join_cgroup`: by which the first process joins its cgroup.
+    operations on the host, the first before there is a process, the second while it is born. `new`: the namespaces that
+    it is born into. `join_cgroup`: by which the first process joins its cgroup.
     `held`: kind of namespace → name of its descriptor. `shared`: OCI namespace type → path of the one it joins, empty
     for the host's. `mounts`: OCI mounts. `shm`: a directory of the host that is to be /dev/shm, if it is shared."""
 

@@ -66,7 +66,7 @@ class Rehearsal:
         self._endpoints, self._volumes, self._outfitter = endpoints, volumes, outfitter
 
     async def replay(self, request: CreateRequest, image: Image | None, title: str) -> Replay:
-        """The script for a container; `title`: what was typed. Raises `EngineError` as creating and starting it would."""
+        """The script for a container; `title`: what was typed. Raises `EngineError` as creating and starting would."""
         container = new_container(request, image, self._places, self._containers, self._networks)
         root = await beside(lambda _: _open_root(container), own_mounts=True)
         try:
