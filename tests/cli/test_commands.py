@@ -299,7 +299,7 @@ def test_networks_and_volumes_are_listed(cutaway: Engine, name: str) -> None:
 
 def test_prune_asks_first(cutaway: Engine, name: str) -> None:
     cutaway("network", "create", name)
-    assert "Are you sure? [y/N]" in cutaway("network", "prune", input="n\n").stdout
+    assert "Are you sure you want to continue? [y/N]" in cutaway("network", "prune", input="n\n").stdout
     assert name in cutaway("network", "ls", "-q", "--format", "{{.Name}}").stdout or cutaway("network", "inspect", name)
     assert cutaway("network", "prune", input="y\n").stdout.endswith(f"Deleted Networks:\n{name}\n\n")
 

@@ -101,7 +101,7 @@ class Session:
 
     async def ask(self, statement: str) -> bool:
         """Has the caller confirm what is stated; anything but yes is no."""
-        answer = await self.answer(f"{statement} Are you sure? [y/N] ")
+        answer = await self.answer(f"{statement}\nAre you sure you want to continue? [y/N] ")
         return answer.lower() in ("y", "yes")
 
     async def answer(self, question: str, *, secret: bool = False) -> str:

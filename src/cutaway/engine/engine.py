@@ -15,6 +15,7 @@ from cutaway.engine.archives import Archives
 from cutaway.engine.containers import Containers, Record, now
 from cutaway.engine.creation import directory_operations, new_container
 from cutaway.engine.database import Table, open_database
+from cutaway.engine.disk import Disk
 from cutaway.engine.endpoints import Endpoints
 from cutaway.engine.errors import Conflict
 from cutaway.engine.execs import Executions
@@ -91,6 +92,7 @@ class LocalEngine:
         self._archives = Archives(self._volumes, self._images)
         self._limits = Limits(self._all, self._outfitter, self._publishing, unfinished)
         self._snapshots = Snapshots(self._images, self._limits)
+        self._disk = Disk(places, self._all, self._images, self._volumes, self._networks, self._lifecycle)
         self._lifecycle.on_container_end(self._executions.container_ended)
         self._lifecycle.on_container_removal(self._images.release)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -149,6 +151,9 @@ class LocalEngine:
 
     async def remove(self, name: str, *, force: bool = False, volumes: bool = False) -> None:
         await self._lifecycle.remove(self._all.find(name), force=force, volumes=volumes)
+
+    async def container_prune(self, filters: dict[str, list[str]]) -> model.Pruned:
+        return await self._disk.prune_containers(filters)
 
     async def containers(self) -> list[model.Container]:
         return sorted((container.seen for container in self._all), key=lambda seen: seen.Created, reverse=True)
@@ -305,6 +310,9 @@ class LocalEngine:
     async def image_remove(self, name: str, *, force: bool = False, prune: bool = True) -> list[model.ImageDelete]:  # noqa: ARG002
         return await self._catalogue.remove(name, force=force)
 
+    async def image_prune(self, filters: dict[str, list[str]], *, all: bool = False) -> model.ImagesPruned:
+        return await self._disk.prune_images(filters, everything=all)
+
     # Volumes
 
     async def volume_create(self, request: model.VolumeCreate) -> model.Volume:
@@ -319,8 +327,8 @@ class LocalEngine:
     async def volume_remove(self, name: str, *, force: bool = False) -> None:
         await self._volumes.remove(name, force=force)
 
-    async def volume_prune(self, *, all: bool = False) -> model.Pruned:
-        return await self._volumes.prune(named=all)
+    async def volume_prune(self, filters: dict[str, list[str]], *, all: bool = False) -> model.Pruned:
+        return await self._disk.prune_volumes(filters, named=all)
 
     # Networks
 
@@ -346,10 +354,13 @@ class LocalEngine:
         async with found.lock:
             await self._endpoints.disconnect(found, network)
 
-    async def network_prune(self) -> model.Pruned:
-        return self._networks.prune({name for container in self._all for name in container.record.endpoints})
+    async def network_prune(self, filters: dict[str, list[str]]) -> model.Pruned:
+        return await self._disk.prune_networks(filters)
 
     # The engine itself
+
+    async def disk_usage(self) -> model.DiskUsage:
+        return await self._disk.usage()
 
     async def version(self) -> model.Version:
         return version()

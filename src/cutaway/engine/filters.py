@@ -100,6 +100,32 @@ def volumes(items: Sequence[Volume], filters: Filters, used: Iterable[str]) -> l
     return _fitting(items, filters, tests)
 
 
+def to_prune(filters: Filters, *, until: bool = True) -> Callable[[str | float, Mapping[str, str]], bool]:
+    """Whether a thing, given when it was made and its labels, is among those that a `prune` with these filters means.
+
+    `until`: things of this kind can be told by their age. Raises `InvalidArgument`.
+    """
+    for name in filters:
+        if name not in ("label", "label!", *(("until",) if until else ())):
+            raise InvalidArgument(f"Invalid filter '{name}'")
+    if len(filters.get("until", ())) > 1:
+        raise InvalidArgument("more than one until filter specified")
+    try:
+        latest = [moment(text, time.time()) for text in filters.get("until", ())]
+    except ValueError as problem:
+        raise InvalidArgument(str(problem)) from None
+
+    def fits(created: str | float, labels: Mapping[str, str]) -> bool:
+        then = units.seconds_of(created) if isinstance(created, str) else created
+        return (
+            all(then < each for each in latest)
+            and all(_has_label(labels, each) for each in filters.get("label", ()))
+            and not any(_has_label(labels, each) for each in filters.get("label!", ()))
+        )
+
+    return fits
+
+
 _HEALTH = frozenset({"none", "starting", "healthy", "unhealthy"})
 _NETWORK_TYPES = frozenset({"builtin", "custom"})
 

@@ -46,7 +46,7 @@ class Catalogue:
         machine = host.image()
         names = [reference.familiar for reference in self._images.tags(machine)]
         return [
-            *map(_summary, self._images.listing()),
+            *map(summary, self._images.listing()),
             model.ImageSummary(Id=machine.id, RepoTags=names, Created=0, Size=0),
         ]
 
@@ -134,7 +134,8 @@ class Catalogue:
         return msgspec.convert(_without_none(self._images.inspect(name)), model.Image)
 
 
-def _summary(listed: Listed) -> model.ImageSummary:
+def summary(listed: Listed) -> model.ImageSummary:
+    """An image as lists show it."""
     return model.ImageSummary(
         Id=listed.id,
         RepoTags=list(map(familiar, listed.tags)),

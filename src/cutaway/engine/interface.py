@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
 
     from cutaway.engine import model
+    from cutaway.engine.filters import Filters
     from cutaway.engine.rehearsal import Replay
     from cutaway.image.registry.access import Access
 
@@ -151,6 +152,9 @@ class Engine(Protocol):
     async def remove(self, name: str, *, force: bool = False, volumes: bool = False) -> None:
         """`volumes`: its anonymous volumes too."""
 
+    async def container_prune(self, filters: Filters) -> model.Pruned:
+        """Removes those that do not run."""
+
     async def containers(self) -> list[model.Container]:
         """All of them, whatever their state, newest first. Not to be changed."""
 
@@ -279,6 +283,9 @@ class Engine(Protocol):
 
     async def image_remove(self, name: str, *, force: bool = False, prune: bool = True) -> list[model.ImageDelete]: ...
 
+    async def image_prune(self, filters: Filters, *, all: bool = False) -> model.ImagesPruned:
+        """Removes the images without a name that no container stands on; with `all` those with a name too."""
+
     # Networks
 
     async def network_create(self, request: model.NetworkCreate) -> str:
@@ -294,7 +301,8 @@ class Engine(Protocol):
 
     async def network_disconnect(self, name: str, container: str, *, force: bool = False) -> None: ...
 
-    async def network_prune(self) -> model.Pruned: ...
+    async def network_prune(self, filters: Filters) -> model.Pruned:
+        """Removes those that no container is on; `filters`: `until`, `label`, `label!`, as for all that is pruned."""
 
     # Volumes
 
@@ -308,10 +316,13 @@ class Engine(Protocol):
     async def volume_remove(self, name: str, *, force: bool = False) -> None:
         """`force`: one that is not there is no error."""
 
-    async def volume_prune(self, *, all: bool = False) -> model.Pruned:
+    async def volume_prune(self, filters: Filters, *, all: bool = False) -> model.Pruned:
         """Removes anonymous volumes that no container uses; with `all` the named ones too."""
 
     # The engine itself
+
+    async def disk_usage(self) -> model.DiskUsage:
+        """What images, containers and volumes take of the disk."""
 
     async def version(self) -> model.Version: ...
 

@@ -548,10 +548,28 @@ class Volume(Struct, kw_only=True):
 
 
 class Pruned(Struct, kw_only=True):
-    """What a `prune` removed, and how many bytes that gave back."""
+    """What a `prune` removed, and how many bytes of the disk that gave back."""
 
     Removed: list[str] = field(default_factory=list)
     SpaceReclaimed: int = 0
+
+
+class ImagesPruned(Struct, kw_only=True):
+    """The same of images."""
+
+    Removed: list[ImageDelete] = field(default_factory=list)
+    SpaceReclaimed: int = 0
+
+
+class DiskUsage(Struct, kw_only=True):
+    """What takes how much of the disk. `LayersReclaimable`, ours: what images take that no container stands on, and
+    downloads that were not finished."""
+
+    LayersSize: int
+    LayersReclaimable: int
+    Images: list[ImageSummary]
+    Containers: list[Container]
+    Volumes: list[Volume]
 
 
 # The engine

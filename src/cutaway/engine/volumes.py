@@ -132,11 +132,15 @@ class Volumes:
             raise Conflict(f"remove {name}: volume is in use - [{', '.join(sorted(volume.users))}]")
         await self._delete(volume)
 
-    async def prune(self, *, named: bool) -> Pruned:
-        """Removes those that no container has: the anonymous ones, and with `named` the others."""
+    def users(self, name: str) -> int:
+        """How many containers have it."""
+        return len(self._find(name).users)
+
+    async def prune(self, wanted: Callable[[Volume], bool], *, named: bool) -> Pruned:
+        """Removes those `wanted` that no container has: the anonymous ones, and with `named` the others."""
         pruned = Pruned()
         for volume in list(self._by_name.values()):
-            if not volume.users and (named or ANONYMOUS in volume.seen.Labels):
+            if not volume.users and (named or ANONYMOUS in volume.seen.Labels) and wanted(volume.seen):
                 pruned.Removed.append(volume.seen.Name)
                 pruned.SpaceReclaimed += await self._delete(volume)
         return pruned

@@ -452,7 +452,7 @@ class Images:
         new = [diff_id for diff_id in layers if diff_id not in self._sizes]
         sizes = await self.measure([path for diff_id in new for path in layers[diff_id]])
         self._sizes |= {diff_id: sum(sizes[2 * at : 2 * at + 2]) for at, diff_id in enumerate(new)}
-        (unfinished,) = await self.measure([self._store.partial])
+        unfinished = sum(await self.measure([entry.path for entry in os.scandir(self._store.partial)]))
         by_layer = {diff_id: self._sizes[diff_id] for diff_id in layers}
         return Usage(by_layer, self._store.layers_by_image(), unfinished)
 

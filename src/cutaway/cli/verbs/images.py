@@ -40,19 +40,16 @@ class Row(NamedTuple):
         return self.image.Id.removeprefix("sha256:")[:12] if self.cut else self.image.Id
 
 
-LISTING: Listing[Row] = Listing(
-    "image",
-    ("Repository", "Tag", "ID", "CreatedSince", "Size"),
-    {
-        "Repository": Column("REPOSITORY", lambda row: row.repository),
-        "Tag": Column("TAG", lambda row: row.tag),
-        "Digest": Column("DIGEST", lambda row: row.digest),
-        "ID": Column("IMAGE ID", lambda row: row.id),
-        "CreatedSince": Column("CREATED", lambda row: units.since(row.image.Created, row.now)),
-        "CreatedAt": Column("CREATED AT", lambda row: units.local_time(row.image.Created)),
-        "Size": Column("SIZE", lambda row: units.size(row.image.Size)),
-    },
-)
+COLUMNS: dict[str, Column[Row]] = {
+    "Repository": Column("REPOSITORY", lambda row: row.repository),
+    "Tag": Column("TAG", lambda row: row.tag),
+    "Digest": Column("DIGEST", lambda row: row.digest),
+    "ID": Column("IMAGE ID", lambda row: row.id),
+    "CreatedSince": Column("CREATED", lambda row: units.since(row.image.Created, row.now)),
+    "CreatedAt": Column("CREATED AT", lambda row: units.local_time(row.image.Created)),
+    "Size": Column("SIZE", lambda row: units.size(row.image.Size)),
+}
+LISTING = Listing("image", ("Repository", "Tag", "ID", "CreatedSince", "Size"), COLUMNS)
 
 
 @verb(
@@ -78,7 +75,7 @@ async def images(session: Session, parsed: Parsed) -> None:
     if parsed.arguments:
         wanted.setdefault("reference", []).append(parsed.arguments[0])
     found = filters.images(await session.engine.images(), wanted)
-    rows = [row for image in found for row in _rows(image, wanted.get("reference", []), cut)]
+    rows = [row for image in found for row in rows_of(image, wanted.get("reference", []), cut=cut)]
     if options.get("quiet"):
         return await session.out("".join(f"{row.id}\n" for row in rows))
     format = options.get("format", "")
@@ -87,7 +84,7 @@ async def images(session: Session, parsed: Parsed) -> None:
     return await session.out(LISTING.render(rows, format))
 
 
-def _rows(image: ImageSummary, references: list[str], cut: bool) -> Iterator[Row]:
+def rows_of(image: ImageSummary, references: list[str], *, cut: bool) -> Iterator[Row]:
     """A row per name, of those names that were asked for."""
     digests = {name.partition("@")[0]: name.partition("@")[2] for name in image.RepoDigests}
     names = [name for name in image.RepoTags if not references or filters.names_match(name, references)]

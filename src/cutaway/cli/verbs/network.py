@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from cutaway.cli.session import Session
 
 LABEL = Option("label", list_of(values.label), "Label: KEY=VALUE")
-FORCE = Option("force", BOOL, "Without asking", short="f")
 
 
 class Row(NamedTuple):
@@ -157,18 +156,3 @@ async def connect(session: Session, parsed: Parsed) -> None:
 async def disconnect(session: Session, parsed: Parsed) -> None:
     network, container = parsed.arguments
     await session.engine.network_disconnect(network, container, force=parsed.options.get("force", False))
-
-
-@verb(
-    "network prune",
-    usage="[OPTIONS]",
-    summary="Remove all networks that no container is on",
-    options=[FORCE],
-    arguments=(0, 0),
-)
-async def prune(session: Session, parsed: Parsed) -> None:
-    if not parsed.options.get("force") and not await session.ask("This removes all networks that no container is on."):
-        return
-    pruned = await session.engine.network_prune()
-    if pruned.Removed:
-        await session.print("\n".join(["Deleted Networks:", *pruned.Removed, ""]))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from cutaway.cli.listing import Column, Listing
 from cutaway.cli.verb import UNLIMITED, verb
 from cutaway.cli.verbs.common import FILTER, FORMAT
-from cutaway.cli.verbs.network import FORCE, LABEL, pairs
+from cutaway.cli.verbs.network import LABEL, pairs
 from cutaway.cli.verbs.ps import labels
 from cutaway.engine import filters, units
 from cutaway.engine.model import Volume, VolumeCreate
@@ -85,21 +85,3 @@ async def create(session: Session, parsed: Parsed) -> None:
 async def rm(session: Session, parsed: Parsed) -> int:
     force = parsed.options.get("force", False)
     return await session.for_each(parsed.arguments, lambda name: session.engine.volume_remove(name, force=force))
-
-
-@verb(
-    "volume prune",
-    usage="[OPTIONS]",
-    summary="Remove anonymous volumes that no container uses",
-    options=[Option("all", BOOL, "Those with a name too", short="a"), FORCE],
-    arguments=(0, 0),
-)
-async def prune(session: Session, parsed: Parsed) -> None:
-    everything = parsed.options.get("all", False)
-    which = "all volumes" if everything else "all anonymous volumes"
-    if not parsed.options.get("force") and not await session.ask(f"This removes {which} that no container uses."):
-        return
-    pruned = await session.engine.volume_prune(all=everything)
-    if pruned.Removed:
-        await session.print("\n".join(["Deleted Volumes:", *pruned.Removed, ""]))
-    await session.print(f"Total reclaimed space: {units.size(pruned.SpaceReclaimed, 4)}")
