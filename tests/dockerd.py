@@ -11,13 +11,18 @@ from pathlib import Path
 class Docker:
     """A context manager, as long as which the daemon lives; called with arguments, it runs `docker` against it.
 
-    `directory` keeps its socket, log and state.
+    `directory` keeps its socket, log and state. `socket`: its address, as `DOCKER_HOST` has it.
     """
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._socket = f"unix://{directory}/docker.sock"
+        self.socket = f"unix://{directory}/docker.sock"
         self._cgroup = f"docker-{os.getpid()}"
+
+    @property
+    def directory(self) -> Path:
+        """Where it keeps its socket, log and state; containerd's are under `exec/containerd`."""
+        return self._directory
 
     def __call__(self, *arguments: str, timeout: float = 60) -> str:
         """Standard output, stripped. Raises `AssertionError` with standard error where the command fails."""
@@ -27,13 +32,13 @@ class Docker:
         return done.stdout.strip()
 
     def _docker(self, *arguments: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
-        command = ["docker", "--host", self._socket, *arguments]
+        command = ["docker", "--host", self.socket, *arguments]
         return subprocess.run(command, capture_output=True, text=True, timeout=timeout)
 
     def __enter__(self) -> Docker:
         Path("/proc/sys/net/ipv4/ip_forward").write_text("0")  # dockerd sets the policy DROP where it enables this
         command = [
-            "dockerd", "--host", self._socket, "--data-root", f"{self._directory}/data",
+            "dockerd", "--host", self.socket, "--data-root", f"{self._directory}/data",
             "--exec-root", f"{self._directory}/exec", "--pidfile", f"{self._directory}/pid",
             "--cgroup-parent", f"/{self._cgroup}",
         ]  # fmt: skip

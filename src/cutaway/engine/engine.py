@@ -84,10 +84,10 @@ class LocalEngine:
         self._recovery = Recovery(
             places, self._all, unfinished, self._link, self._outfitter, starter, self._lifecycle, self._janitor
         )
-        self._executions = Executions(places, self._link, self._outfitter)
         self._rehearsal = Rehearsal(
             places, self._all, self._networks, self._endpoints, self._volumes, self._outfitter
         )
+        self._executions = Executions(places, self._link, self._outfitter)
         self._catalogue = Catalogue(self._images)
         self._archives = Archives(self._volumes, self._images)
         self._limits = Limits(self._all, self._outfitter, self._publishing, unfinished)
@@ -130,12 +130,12 @@ class LocalEngine:
             raise
         return Created(Id=container.id)
 
-    async def start(self, name: str, stdio: Stdio | None = None) -> None:
-        await self._lifecycle.start(self._all.find(name), stdio)
     async def replay(self, request: model.CreateRequest, title: str = "") -> Replay:
         image = None if request.host_config.Rootfs else self._catalogue.resolve(request.config.Image)
         return await self._rehearsal.replay(request, image, title)
 
+    async def start(self, name: str, stdio: Stdio | None = None) -> None:
+        await self._lifecycle.start(self._all.find(name), stdio)
 
     async def wait(self, name: str, condition: str = "not-running") -> Exit:
         return await self._lifecycle.wait(self._all.find(name), condition)
@@ -219,7 +219,9 @@ class LocalEngine:
         set_window_size(process.terminal, columns, rows)
 
     async def rename(self, name: str, new_name: str) -> None:
-        self._all.rename(self._all.find(name), new_name)
+        container = self._all.find(name)
+        self._all.rename(container, new_name)
+        self._outfitter.name_cgroup(container)
 
     async def pause(self, name: str) -> None:
         await self._limits.pause(self._all.find(name))

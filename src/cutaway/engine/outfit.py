@@ -13,7 +13,7 @@ from cutaway.engine.errors import Conflict, InvalidArgument
 from cutaway.engine.mountpoints import ordered
 from cutaway.kernel.cgroups import Cgroup, UnsupportedResource, host_layout
 from cutaway.kernel.namespaces import identity
-from cutaway.plan.cgroups import count_block_operations, create_operations, join_operation
+from cutaway.plan.cgroups import count_block_operations, create_operations, join_operation, name_operation
 from cutaway.plan.mounts import MountOverlay, MountTmpfs
 from cutaway.plan.operation import Context
 from cutaway.runtime.compile import Given, inside, new_namespaces, shown_hierarchies
@@ -191,6 +191,16 @@ class Outfitter:
         """Whether swap can be limited on this host."""
         return self._swap
 
+    def name_cgroup(self, container: Container) -> None:
+        """Writes its name, which has changed, on the cgroup of a running container."""
+        try:
+            self._name_operation(container).apply(Context())
+        except FileNotFoundError:  # it has none while it does not run
+            pass
+
+    def _name_operation(self, container: Container) -> Operation:
+        return name_operation(self._cgroup_path(container), container.name, self._layout)
+
     def _cgroup_path(self, container: Container) -> str:
         parent = container.seen.HostConfig.CgroupParent or self._places.cgroup_parent
         return f"{parent.strip('/')}/{container.id}"
@@ -198,7 +208,7 @@ class Outfitter:
     def _cgroup_operations(self, container: Container) -> list[Operation]:
         wanted, path = resources(container.seen.HostConfig, swap=self._swap), self._cgroup_path(container)
         try:
-            operations = create_operations(path, wanted, self._layout)
+            operations = [*create_operations(path, wanted, self._layout), self._name_operation(container)]
         except UnsupportedResource as error:
             raise InvalidArgument(str(error)) from None
         if not self._counts_blocks:

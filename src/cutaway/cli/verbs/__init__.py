@@ -28,6 +28,7 @@ from cutaway.cli.verbs import (
     update,
     volume,
     watch,
+    xray,
 )
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ VERBS: tuple[Verb, ...] = (
     volume.ls, volume.create, volume.rm, prune.volumes,
     system.version, system.info, df.df, prune.containers, prune.images, prune.system,
     engine.start, engine.stop, engine.status, engine.logs,
-    learn.learn,
+    learn.learn, xray.xray, xray.enter,
     completion.completion, completion.complete,
 )  # fmt: skip
 
