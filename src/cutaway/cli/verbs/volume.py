@@ -9,7 +9,7 @@ from cutaway.cli.verb import UNLIMITED, verb
 from cutaway.cli.verbs.common import FILTER, FORMAT
 from cutaway.cli.verbs.network import LABEL, pairs
 from cutaway.cli.verbs.ps import labels
-from cutaway.engine import filters, units
+from cutaway.engine import filters
 from cutaway.engine.model import Volume, VolumeCreate
 from cutaway.engine.options.option import BOOL, PAIRS, STRING, Option
 
