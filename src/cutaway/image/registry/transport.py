@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import ssl
 from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property
 from urllib.parse import unquote, urljoin, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -90,9 +91,14 @@ class Transport:
     def _pool(self, url: str) -> urllib3.PoolManager:
         key = own, proxy = self.is_own(url), _proxy(url)
         if key not in self._pools:
-            tls = self.endpoint.tls() if own else None
+            tls = self._tls if own and url.startswith("https:") else None
             self._pools[key] = _through(proxy, tls) if proxy else urllib3.PoolManager(ssl_context=tls)
         return self._pools[key]
+
+    @cached_property
+    def _tls(self) -> ssl.SSLContext:
+        """Made once: reading the machine's authorities takes 30 ms."""
+        return self.endpoint.tls()
 
 
 def _through(proxy: str, tls: ssl.SSLContext | None) -> urllib3.PoolManager:
