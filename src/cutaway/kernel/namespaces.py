@@ -120,9 +120,9 @@ def user_namespace(uid_mappings: list[dict[str, int]], gid_mappings: list[dict[s
         os.close(pidfd)
 
 
-def set_time_offsets(offsets: dict[str, tuple[int, int]]) -> None:
+def set_time_offsets(offsets: dict[str, list[int]]) -> None:
     """How far the clocks of the time namespace that the caller has unshared, and that its children will be in, are from
-    the host's: `{"boottime": (seconds, nanoseconds), "monotonic": …}`. `time_namespaces(7)`"""
+    the host's: `{"boottime": [seconds, nanoseconds], "monotonic": …}`. `time_namespaces(7)`"""
     lines = "".join(f"{clock} {seconds} {nanoseconds}\n" for clock, (seconds, nanoseconds) in offsets.items())
     _write("/proc/self/timens_offsets", lines)
 

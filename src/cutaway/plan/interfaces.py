@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
 from cutaway.kernel.netlink.namespace import network_namespace
 from cutaway.kernel.netlink.route import RouteSocket, add_address, set_link
+from cutaway.kernel.syscalls import KernelError
 from cutaway.plan.operation import Context, Operation
 
 
@@ -25,6 +27,7 @@ class MoveInterface(Operation):
     def apply(self, context: Context) -> None:
         netns = os.open(self.path or f"/proc/{context.pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
         try:
+            self._check_name(netns)
             with RouteSocket() as host:
                 index = host.link(self.name).index
                 addresses = [each.interface for each in host.addresses() if each.index == index and each.lasting]
@@ -35,6 +38,12 @@ class MoveInterface(Operation):
                 route.transact(*(add_address(moved, interface) for interface in addresses))
         finally:
             os.close(netns)
+
+    def _check_name(self, netns: int) -> None:
+        """The kernel moves a device first and finds then that the name it is to have is taken."""
+        with network_namespace(netns), RouteSocket() as route:
+            if route.find_link(self.inside):
+                raise KernelError(errno.EEXIST, "RTM_NEWLINK", f"{self.name} as {self.inside}")
 
     def shell(self) -> str:
         netns, name = self.path or "/proc/$PID/ns/net", self.inside

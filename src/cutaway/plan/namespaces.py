@@ -137,7 +137,8 @@ class NewTimeNamespace(Operation):
 
     def apply(self, context: Context) -> None:  # noqa: ARG002
         unshare(CLONE_NEWTIME)
-        set_time_offsets({clock: (seconds, nanoseconds) for clock, (seconds, nanoseconds) in self.offsets.items()})
+        if self.offsets:
+            set_time_offsets(self.offsets)
 
     def shell(self) -> str:
         given = " ".join(f"--{clock} {seconds}" for clock, (seconds, _) in self.offsets.items())

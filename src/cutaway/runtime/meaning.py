@@ -244,7 +244,16 @@ def _check_net_devices(devices: dict[str, Any], kinds: dict[str, str]) -> None:
             valid = each not in ("", ".", "..") and len(each.encode()) < 16 and not set(each) & set("/: \t\n")
             _refuse(not valid, f"linux.netDevices.{name}", f"{each!r} cannot be a network device's name")
         _refuse(names.count(inside) > 1, f"linux.netDevices.{name}.name", f"{inside} is there twice")
-        _refuse(not os.path.exists(f"/sys/class/net/{name}"), f"linux.netDevices.{name}", "there is no such device")
+        _refuse(not _is_interface(name), f"linux.netDevices.{name}", "there is no such device")
+
+
+def _is_interface(name: str) -> bool:
+    import _socket
+
+    try:
+        return bool(_socket.if_nametoindex(name))
+    except OSError:
+        return False
 
 
 def _check_seccomp(profile: dict[str, Any]) -> None:

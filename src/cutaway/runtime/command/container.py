@@ -121,10 +121,11 @@ class Container:
 
     def pidfd(self) -> int:
         """A descriptor of its first process; raises `ProcessLookupError` where that has ended."""
-        descriptor = os.pidfd_open(self.pid)
-        if self.is_alive():
-            return descriptor
-        os.close(descriptor)
+        if self.pid:
+            descriptor = os.pidfd_open(self.pid)
+            if self.is_alive():
+                return descriptor
+            os.close(descriptor)
         raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))
 
     def state(self, status: str = "") -> dict[str, Any]:

@@ -1,0 +1,749 @@
+"""config-linux.md of the OCI runtime specification: each "must", seen in a container that `cutaway-oci` makes."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cutaway.kernel.cgroups import host_layout
+from cutaway.kernel.namespaces import FLAGS
+from tests.conformance.bundles import Bundle
+from tests.conformance.test_config import Mounted, in_terminal
+
+pytestmark = pytest.mark.document("config-linux.md")
+
+KERNEL_NAMES = {"network": "net", "mount": "mnt"}
+KINDS = ("pid", "network", "mount", "ipc", "uts", "user", "cgroup", "time")
+MAPPINGS = {"uidMappings": [{"containerID": 0, "hostID": 100000, "size": 1000}],
+            "gidMappings": [{"containerID": 0, "hostID": 200000, "size": 1000}]}  # fmt: skip
+
+
+def must(section: str) -> pytest.MarkDecorator:
+    return pytest.mark.must(section)
+
+
+def own(kind: str) -> str:
+    return os.readlink(f"/proc/self/ns/{KERNEL_NAMES.get(kind, kind)}")
+
+
+def inside(bundle: Bundle, kind: str) -> str:
+    return bundle.says("readlink", f"/proc/self/ns/{KERNEL_NAMES.get(kind, kind)}")
+
+
+def with_users(bundle: Bundle) -> None:
+    """The container gets a user namespace, whose root may go where the test's files are."""
+    bundle.with_namespace("user")
+    bundle.linux |= MAPPINGS
+    for directory, _, _ in os.walk(bundle.rootfs):
+        os.chown(directory, 100000, 200000)
+    bundle.spec["mounts"][2]["options"] = ["newinstance", "ptmxmode=0666", "mode=620"]
+
+
+# Namespaces
+
+
+@must("Namespaces")
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_namespace_without_a_path_is_a_new_one(bundle: Bundle, kind: str) -> None:
+    with_users(bundle) if kind == "user" else bundle.with_namespace(kind)
+    assert inside(bundle, kind) != own(kind)
+
+
+@must("Namespaces")
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "mount"])
+def test_a_namespace_that_is_not_named_is_the_runtimes(bundle: Bundle, kind: str) -> None:
+    bundle.without_namespace(kind)
+    if kind == "network":
+        bundle.spec["mounts"].pop()  # a sysfs can only be mounted for a network namespace of one's own
+    assert inside(bundle, kind) == own(kind)
+
+
+@must("Namespaces")
+def test_a_mount_namespace_that_is_not_named_is_the_runtimes_too(bundle: Bundle) -> None:
+    bundle.without_namespace("mount")
+    bundle.spec["mounts"] = []
+    (bundle.rootfs / "dev").mkdir(exist_ok=True)
+    (bundle.rootfs / "only-here").touch()
+    assert "only-here" in bundle.says("ls", "/")
+
+
+@pytest.fixture
+def donor(bundles: Callable[[], Bundle]) -> Callable[..., int]:
+    """A container that runs, of which another can join namespaces; returns its first process."""
+
+    def make(*kinds: str) -> int:
+        bundle = bundles()
+        for kind in kinds:
+            with_users(bundle) if kind == "user" else bundle.with_namespace(kind)
+        bundle.create("sleep", "60")
+        return int(bundle.state()["pid"])
+
+    return make
+
+
+@must("Namespaces")
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_namespace_with_a_path_is_joined(bundle: Bundle, donor: Callable[..., int], kind: str) -> None:
+    pid = donor(kind)
+    path = f"/proc/{pid}/ns/{KERNEL_NAMES.get(kind, kind)}"
+    bundle.with_namespace(kind, path=path)
+    if kind == "user":
+        with_users(bundle)
+        bundle.with_namespace(kind, path=path)
+        del bundle.linux["uidMappings"], bundle.linux["gidMappings"]
+    assert inside(bundle, kind) == os.readlink(path)
+
+
+@must("Namespaces")
+def test_several_namespaces_of_another_container_are_joined_at_once(bundle: Bundle, donor: Callable[..., int]) -> None:
+    pid = donor("user")
+    with_users(bundle)
+    del bundle.linux["uidMappings"], bundle.linux["gidMappings"]
+    joined = ("user", "pid", "network", "ipc", "uts")
+    for kind in joined:
+        bundle.with_namespace(kind, path=f"/proc/{pid}/ns/{KERNEL_NAMES.get(kind, kind)}")
+    names = [KERNEL_NAMES.get(kind, kind) for kind in joined]
+    shown = bundle.shell(f"for kind in {' '.join(names)}; do readlink /proc/self/ns/$kind; done")
+    assert shown.split() == [os.readlink(f"/proc/{pid}/ns/{name}") for name in names]
+
+
+@must("Namespaces")
+def test_a_path_that_is_not_absolute_is_an_error(bundle: Bundle) -> None:
+    bundle.with_namespace("uts", path="proc/self/ns/uts")
+    assert "linux.namespaces[5].path" in bundle.refusal()
+
+
+@must("Namespaces")
+def test_a_path_of_a_namespace_of_another_type_is_an_error(bundle: Bundle) -> None:
+    for path in ("/proc/self/ns/net", "/etc/passwd", "/absent"):
+        bundle.with_namespace("uts", path=path)
+        assert "linux.namespaces[5].path" in bundle.refusal()
+
+
+@must("Namespaces")
+def test_a_type_of_namespace_that_is_there_twice_is_an_error(bundle: Bundle) -> None:
+    bundle.linux["namespaces"].append({"type": "ipc"})
+    assert "linux.namespaces[6].type: ipc is there twice" in bundle.refusal()
+
+
+# User namespace mappings
+
+
+@must("User namespace mappings")
+def test_users_and_groups_are_mapped_as_asked_for(bundle: Bundle) -> None:
+    with_users(bundle)
+    shown = bundle.shell("cat /proc/self/uid_map /proc/self/gid_map; id -u; touch /made")
+    assert shown.split() == ["0", "100000", "1000", "0", "200000", "1000", "0"]
+    made = os.stat(bundle.rootfs / "made")
+    assert (made.st_uid, made.st_gid) == (100000, 200000)
+
+
+@must("User namespace mappings")
+def test_a_container_with_users_of_its_own_has_all_that_others_have(bundle: Bundle) -> None:
+    with_users(bundle)
+    bundle.process["rlimits"] = [{"type": "RLIMIT_NOFILE", "soft": 50, "hard": 60}]
+    bundle.process["oomScoreAdj"] = 77
+    bundle.spec["hostname"] = "mapped"
+    bundle.linux |= {"maskedPaths": ["/proc/keys"], "readonlyPaths": ["/proc/sys"]}
+    bundle.linux["sysctl"] = {"net.ipv4.ip_forward": "1"}
+    shown = bundle.shell(
+        "hostname; ulimit -n; cat /proc/self/oom_score_adj /proc/sys/net/ipv4/ip_forward; echo x > /dev/null;"
+        "head -c 1 /dev/zero | wc -c; stat -c %t /proc/keys; ip link show lo | grep -c UP"
+    )
+    assert shown.split() == ["mapped", "50", "77", "1", "1", "1", "1"]
+
+
+@must("User namespace mappings")
+def test_who_owns_the_root_file_system_is_not_changed(bundle: Bundle) -> None:
+    before = os.stat(bundle.rootfs / "bin/busybox").st_uid
+    with_users(bundle)
+    bundle.says("true")
+    assert os.stat(bundle.rootfs / "bin/busybox").st_uid == before
+
+
+@must("User namespace mappings")
+def test_mappings_without_a_user_namespace_and_one_without_mappings_are_errors(bundle: Bundle) -> None:
+    bundle.linux |= MAPPINGS
+    assert "linux.uidMappings: needs a user namespace" in bundle.refusal()
+    bundle.with_namespace("user")
+    del bundle.linux["gidMappings"]
+    assert "linux.gidMappings: is required" in bundle.refusal()
+
+
+@must("User namespace mappings")
+def test_an_idmapped_mount_takes_the_containers_mappings(bundle: Bundle, tmp_path: Path) -> None:
+    with_users(bundle)
+    tree = tmp_path / "data"
+    tree.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", tree], check=True)
+    try:
+        (tree / "file").touch()
+        bundle.bind(tree, "/data", "bind", "idmap")
+        assert bundle.shell("stat -c '%u %g' /data/file; touch /data/made").split() == ["0", "0"]
+        assert os.stat(tree / "made").st_uid == 0
+    finally:
+        subprocess.run(["umount", tree], check=True)
+
+
+@must("Offset for time namespace")
+def test_clocks_have_the_offsets_asked_for(bundle: Bundle) -> None:
+    bundle.with_namespace("time")
+    bundle.linux["timeOffsets"] = {"boottime": {"secs": 1000000}, "monotonic": {"secs": 5, "nanosecs": 7}}
+    shown = bundle.shell("cat /proc/self/timens_offsets; cut -d. -f1 /proc/uptime")
+    *offsets, uptime = shown.split()
+    assert offsets == ["monotonic", "5", "7", "boottime", "1000000", "0"]
+    assert int(uptime) > 1000000
+
+
+@must("Offset for time namespace")
+def test_offsets_without_a_new_time_namespace_are_an_error(bundle: Bundle) -> None:
+    bundle.linux["timeOffsets"] = {"boottime": {"secs": 10}}
+    assert "linux.timeOffsets: needs a new time namespace" in bundle.refusal()
+
+
+@must("Offset for time namespace")
+def test_offsets_that_the_kernel_refuses_are_an_error(bundle: Bundle) -> None:
+    bundle.with_namespace("time")
+    bundle.linux["timeOffsets"] = {"boottime": {"secs": -(1 << 40)}}
+    assert "timens_offsets" in bundle.refusal()
+    bundle.linux["timeOffsets"] = {"boottime": {"nanosecs": 1000000000}}
+    assert "timens_offsets" in bundle.refusal()
+
+
+# Network devices
+
+
+@pytest.fixture
+def device() -> Iterator[str]:
+    name = f"test{os.getpid()}"
+    subprocess.run(["ip", "link", "add", name, "type", "veth", "peer", "name", f"{name}p"], check=True)
+    subprocess.run(["ip", "link", "set", f"{name}p", "up"], check=True)
+    subprocess.run(["ip", "link", "set", name, "mtu", "1400", "address", "02:00:00:00:00:07"], check=True)
+    subprocess.run(["ip", "address", "add", "198.51.100.7/24", "dev", name], check=True)
+    yield name
+    subprocess.run(["ip", "link", "delete", f"{name}p"], check=False, stderr=subprocess.DEVNULL)
+
+
+@must("Network devices")
+@pytest.mark.parametrize("joined", [False, True])
+def test_a_network_device_is_moved_in_with_its_addresses(
+    bundle: Bundle, donor: Callable[..., int], device: str, joined: bool
+) -> None:
+    bundle.linux["netDevices"] = {device: {"name": "eth7"}}
+    if joined:
+        bundle.with_namespace("network", path=f"/proc/{donor()}/ns/net")
+    shown = bundle.says("ip", "address", "show", "eth7")
+    assert "198.51.100.7/24" in shown and "mtu 1400" in shown and "02:00:00:00:00:07" in shown and "UP" in shown
+    assert device not in [name for _, name in socket.if_nameindex()]
+
+
+@must("Network devices")
+def test_a_network_device_keeps_its_name_where_none_is_given(bundle: Bundle, device: str) -> None:
+    bundle.linux["netDevices"] = {device: {}}
+    assert "198.51.100.7/24" in bundle.says("ip", "address", "show", device)
+
+
+@must("Network devices")
+def test_a_network_device_that_cannot_be_moved_is_an_error(bundle: Bundle, device: str) -> None:
+    bundle.linux["netDevices"] = {"absent0": {}}
+    assert "linux.netDevices.absent0" in bundle.refusal()
+    bundle.linux["netDevices"] = {device: {"name": "lo"}}
+    assert "EEXIST" in bundle.refusal()
+    bundle.linux["netDevices"] = {device: {"name": "a/b"}}
+    assert f"linux.netDevices.{device}" in bundle.refusal()
+    bundle.without_namespace("network")
+    bundle.linux["netDevices"] = {device: {}}
+    assert "linux.netDevices: needs a network namespace" in bundle.refusal()
+    assert socket.if_nametoindex(device)
+
+
+# Devices
+
+
+@must("Devices")
+def test_devices_are_there_as_asked_for(bundle: Bundle) -> None:
+    bundle.linux["devices"] = [
+        {"path": "/dev/own", "type": "c", "major": 10, "minor": 229, "fileMode": 0o640, "uid": 12, "gid": 34},
+        {"path": "/dev/block", "type": "b", "major": 8, "minor": 0},
+        {"path": "/else/where/pipe", "type": "p", "fileMode": 0o600},
+        {"path": "/dev/unbuffered", "type": "u", "major": 1, "minor": 3},
+    ]
+    shown = bundle.says(
+        "stat", "-c", "%F %t,%T %a %u %g", "/dev/own", "/dev/block", "/else/where/pipe", "/dev/unbuffered"
+    )
+    assert shown.splitlines() == [
+        "character special file a,e5 640 12 34",
+        "block special file 8,0 666 0 0",
+        "fifo 0,0 600 0 0",
+        "character special file 1,3 666 0 0",
+    ]
+
+
+@must("Devices")
+def test_a_file_in_the_place_of_a_device_that_is_another_is_an_error(bundle: Bundle) -> None:
+    bundle.linux["devices"] = [{"path": "/etc/passwd", "type": "c", "major": 1, "minor": 3}]
+    assert "/etc/passwd" in bundle.refusal()
+    bundle.linux["devices"] = [{"path": "/dev/zero", "type": "c", "major": 1, "minor": 3}]
+    assert "/dev/zero" in bundle.refusal()
+    bundle.linux["devices"] = [{"path": "/dev/zero", "type": "c", "major": 1, "minor": 5}]
+    assert bundle.says("echo", "done") == "done"
+
+
+@must("Devices")
+def test_a_device_without_numbers_or_a_whole_path_is_an_error(bundle: Bundle) -> None:
+    bundle.linux["devices"] = [{"path": "/dev/own", "type": "c", "major": 1}]
+    assert "linux.devices[0].minor" in bundle.refusal()
+    bundle.linux["devices"] = [{"path": "dev/own", "type": "p"}]
+    assert "linux.devices[0].path" in bundle.refusal()
+
+
+@must("Default devices")
+def test_the_default_devices_are_there(bundle: Bundle) -> None:
+    shown = bundle.shell(
+        "cd /dev; stat -c '%n %t,%T' null zero full random urandom tty; readlink ptmx; test -c pts/ptmx"
+    )
+    assert shown.splitlines() == [
+        "null 1,3", "zero 1,5", "full 1,7", "random 1,8", "urandom 1,9", "tty 5,0", "pts/ptmx"
+    ]  # fmt: skip
+
+
+@must("Default devices")
+def test_the_console_is_there_with_a_terminal_alone(bundle: Bundle) -> None:
+    assert "console" not in bundle.says("ls", "/dev")
+    bundle.process["terminal"] = True
+    assert in_terminal(bundle, "test -c /dev/console && grep -c ' /dev/console ' /proc/mounts") == "1"
+
+
+@must("Default filesystems")
+def test_proc_sys_pts_and_shm_can_be_had(bundle: Bundle) -> None:
+    bundle.mount("/dev/shm", "tmpfs", "shm", "mode=1777")
+    mountinfo = bundle.says("cat", "/proc/self/mountinfo")
+    for path in ("/proc", "/sys", "/dev/pts", "/dev/shm"):
+        assert Mounted(mountinfo, path)
+
+
+# Control groups
+
+
+def cgroup_files(bundle: Bundle, controller: str) -> Path:
+    hierarchy = host_layout().find(controller)
+    if hierarchy is None:
+        pytest.skip(f"this host has no {controller} controller")
+    return Path(hierarchy.directory(bundle.linux["cgroupsPath"].strip("/")))
+
+
+def limited(bundle: Bundle, **resources: Any) -> None:
+    bundle.linux["resources"] = resources
+    bundle.create("sleep", "60")
+
+
+def either(directory: Path, v1: str, v2: str) -> str:
+    return (directory / (v1 if (directory / v1).exists() else v2)).read_text().strip()
+
+
+@must("Cgroups path")
+def test_an_absolute_path_is_taken_from_the_mount_point(bundle: Bundle) -> None:
+    bundle.create("sleep", "60")
+    assert str(bundle.state()["pid"]) in (cgroup_files(bundle, "pids") / "cgroup.procs").read_text().split()
+
+
+@must("Cgroups path")
+def test_a_relative_path_leads_to_the_same_place_each_time(bundle: Bundle) -> None:
+    name = bundle.linux["cgroupsPath"].strip("/")
+    bundle.linux["cgroupsPath"] = f"some/{name}"
+    bundle.without_namespace("cgroup")
+    first, second = (bundle.says("cat", "/proc/self/cgroup") for _ in range(2))
+    assert first == second
+    assert f"/some/{name}" in first
+    remove_parents("cutaway/some")
+
+
+@must("Cgroups path")
+def test_the_cgroups_are_made_and_taken_away_again(bundle: Bundle) -> None:
+    bundle.create("sleep", "60")
+    directory = cgroup_files(bundle, "pids")
+    assert directory.is_dir()
+    bundle.runtime("delete", "--force", bundle.id)
+    assert not directory.exists()
+
+
+def remove_parents(path: str) -> None:
+    for hierarchy in host_layout().hierarchies:
+        for each in (path, path.partition("/")[0]):
+            try:
+                os.rmdir(hierarchy.directory(each))
+            except OSError:
+                pass
+
+
+@must("Allowed Device list")
+@pytest.mark.vm
+def test_rules_for_devices_are_applied_in_the_listed_order(bundle: Bundle) -> None:
+    bundle.linux["devices"] = [
+        {"path": f"/dev/{name}", "type": "c", "major": 10, "minor": minor} for name, minor in (("a", 200), ("b", 237))
+    ]
+    bundle.linux["resources"] = {
+        "devices": [
+            {"allow": False, "access": "rwm"},
+            {"allow": True, "type": "c", "major": 10, "minor": 200, "access": "rw"},
+        ]
+    }
+    bundle.process["capabilities"]["bounding"] = bundle.process["capabilities"]["effective"] = [
+        "CAP_MKNOD", "CAP_DAC_OVERRIDE"
+    ]  # fmt: skip
+    script = "for each in null a b; do (: < /dev/$each) 2>&1 | grep -o 'Operation not permitted' || echo open; done"
+    assert bundle.says("sh", "-c", script).splitlines() == ["open", "open", "Operation not permitted"]
+
+
+@must("Memory")
+@pytest.mark.vm
+def test_memory_limits(bundle: Bundle) -> None:
+    directory = cgroup_files(bundle, "memory")
+    limited(bundle, memory={"limit": 64 << 20, "reservation": 32 << 20})
+    assert either(directory, "memory.limit_in_bytes", "memory.max") == str(64 << 20)
+    assert either(directory, "memory.soft_limit_in_bytes", "memory.low") == str(32 << 20)
+
+
+@must("Memory")
+def test_disabling_the_oom_killer_and_swappiness(bundle: Bundle) -> None:
+    directory = cgroup_files(bundle, "memory")
+    if not (directory.parent / "memory.swappiness").exists():
+        pytest.skip("version 2 has neither")
+    limited(bundle, memory={"limit": 64 << 20, "disableOOMKiller": True, "swappiness": 20})
+    assert "oom_kill_disable 1" in (directory / "memory.oom_control").read_text()
+    assert (directory / "memory.swappiness").read_text() == "20\n"
+
+
+@must("CPU")
+@pytest.mark.vm
+def test_cpu_limits(bundle: Bundle) -> None:
+    directory = cgroup_files(bundle, "cpu")
+    limited(bundle, cpu={"shares": 512, "quota": 50000, "period": 100000, "cpus": "0"})
+    if (directory / "cpu.max").exists():
+        assert (directory / "cpu.max").read_text() == "50000 100000\n"
+    else:
+        assert (directory / "cpu.cfs_quota_us").read_text() == "50000\n"
+        assert (directory / "cpu.shares").read_text() == "512\n"
+    assert (cgroup_files(bundle, "cpuset") / "cpuset.cpus").read_text() == "0\n"
+
+
+@must("PIDs")
+@pytest.mark.vm
+def test_a_limit_of_processes(bundle: Bundle) -> None:
+    limited(bundle, pids={"limit": 17})
+    assert (cgroup_files(bundle, "pids") / "pids.max").read_text() == "17\n"
+
+
+@must("Block IO")
+def test_limits_of_block_devices(bundle: Bundle) -> None:
+    disk = next(iter(sorted(Path("/sys/block").glob("[svx]d*/dev"))), None)
+    if disk is None:
+        pytest.skip("this host has no disk")
+    major, minor = map(int, disk.read_text().split(":"))
+    directory = cgroup_files(bundle, "blkio" if host_layout().find("blkio") else "io")
+    limited(bundle, blockIO={"throttleReadBpsDevice": [{"major": major, "minor": minor, "rate": 1 << 20}]})
+    shown = either(directory, "blkio.throttle.read_bps_device", "io.max")
+    assert f"{major}:{minor}" in shown and str(1 << 20) in shown
+
+
+@must("Block IO")
+def test_a_weight_of_a_device_that_says_none_is_an_error(bundle: Bundle) -> None:
+    bundle.linux["resources"] = {"blockIO": {"weightDevice": [{"major": 8, "minor": 0}]}}
+    assert "linux.resources.blockIO.weightDevice[0]" in bundle.refusal()
+
+
+@must("Huge page limits")
+def test_limits_of_huge_pages(bundle: Bundle) -> None:
+    directory = cgroup_files(bundle, "hugetlb")
+    limited(bundle, hugepageLimits=[{"pageSize": "2MB", "limit": 4 << 20}])
+    assert either(directory, "hugetlb.2MB.limit_in_bytes", "hugetlb.2MB.max") == str(4 << 20)
+
+
+@must("Network")
+@must("RDMA")
+@pytest.mark.parametrize(
+    ("section", "value", "controller"),
+    [
+        ("network", {"classID": 1048577}, "net_cls"),
+        ("network", {"priorities": [{"name": "lo", "priority": 5}]}, "net_prio"),
+        ("rdma", {"mlx5_1": {"hcaHandles": 3}}, "rdma"),
+    ],
+)
+def test_a_limit_for_which_the_host_has_no_controller_is_an_error(
+    bundle: Bundle, section: str, value: Any, controller: str
+) -> None:
+    if host_layout().find(controller):
+        pytest.skip(f"this host has the {controller} controller")
+    bundle.linux["resources"] = {section: value}
+    assert controller in bundle.refusal()
+
+
+@must("Unified")
+@pytest.mark.vm
+def test_unified_files_are_written_and_an_unknown_one_is_an_error(bundle: Bundle) -> None:
+    layout = host_layout()
+    if layout.find("pids", version=2):
+        limited(bundle, unified={"pids.max": "19"})
+        assert (cgroup_files(bundle, "pids") / "pids.max").read_text() == "19\n"
+        bundle.runtime("delete", "--force", bundle.id)
+    elif layout.unified:
+        limited(bundle, unified={"cgroup.max.depth": "3"})
+        directory = Path(layout.unified.directory(bundle.linux["cgroupsPath"].strip("/")))
+        assert (directory / "cgroup.max.depth").read_text() == "3\n"
+        bundle.runtime("delete", "--force", bundle.id)
+    bundle.linux["resources"] = {"unified": {"nonsense.max": "1"}}
+    assert "nonsense" in bundle.refusal()
+
+
+@must("IntelRdt")
+def test_a_class_of_service_on_a_host_that_has_none_is_an_error(bundle: Bundle) -> None:
+    if Path("/sys/fs/resctrl/schemata").exists():
+        pytest.skip("the host has them")
+    bundle.linux["intelRdt"] = {"closID": "guaranteed", "l3CacheSchema": "L3:0=f"}
+    assert "linux.intelRdt" in bundle.refusal()
+
+
+@must("IntelRdt")
+def test_a_class_of_service_that_leads_elsewhere_is_an_error(bundle: Bundle) -> None:
+    bundle.linux["intelRdt"] = {"closID": "../../kernel"}
+    assert "linux.intelRdt" in bundle.refusal()
+
+
+# Sysctl
+
+
+@must("Sysctl")
+def test_kernel_parameters_are_the_containers(bundle: Bundle) -> None:
+    bundle.linux["sysctl"] = {"net.ipv4.ip_forward": "1", "kernel.msgmax": "9000", "kernel/shm_rmid_forced": "1"}
+    shown = bundle.says(
+        "cat", "/proc/sys/net/ipv4/ip_forward", "/proc/sys/kernel/msgmax", "/proc/sys/kernel/shm_rmid_forced"
+    )
+    assert shown.split() == ["1", "9000", "1"]
+
+
+@must("Sysctl")
+def test_kernel_parameters_of_the_host_are_an_error(bundle: Bundle) -> None:
+    for key in ("kernel.core_pattern", "vm.swappiness", "kernel/../vm/swappiness"):
+        bundle.linux["sysctl"] = {key: "1"}
+        assert "linux.sysctl" in bundle.refusal()
+    bundle.linux["sysctl"] = {"net.ipv4.ip_forward": "1"}
+    bundle.without_namespace("network")
+    assert "network namespace" in bundle.refusal()
+
+
+# Seccomp
+
+
+def filtered(bundle: Bundle, *calls: dict[str, Any], **more: Any) -> None:
+    bundle.linux["seccomp"] = {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": list(calls), **more}
+
+
+@must("Seccomp")
+@pytest.mark.parametrize("privileges", [True, False])
+def test_a_call_fails_with_the_error_asked_for(bundle: Bundle, privileges: bool) -> None:
+    filtered(bundle, {"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 28})
+    bundle.process["noNewPrivileges"] = not privileges
+    assert "No space left on device" in bundle.runs("mkdir", "/x").stderr
+    assert "Seccomp:\t2" in bundle.says("cat", "/proc/self/status")
+
+
+@must("Seccomp")
+def test_the_default_error_is_as_asked_for_and_else_eperm(bundle: Bundle) -> None:
+    filtered(bundle, {"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO"})
+    assert "Operation not permitted" in bundle.runs("mkdir", "/x").stderr
+
+
+@must("Seccomp")
+def test_arguments_are_compared(bundle: Bundle) -> None:
+    argument = {"index": 1, "value": 0o100, "valueTwo": 0o100, "op": "SCMP_CMP_MASKED_EQ"}  # chmod u+x
+    filtered(
+        bundle,
+        {"names": ["chmod"], "action": "SCMP_ACT_ERRNO", "args": [argument]},
+        {"names": ["fchmodat"], "action": "SCMP_ACT_ERRNO", "args": [argument | {"index": 2}]},
+    )
+    (bundle.rootfs / "file").touch()
+    assert bundle.runs("chmod", "600", "/file").returncode == 0
+    assert "Operation not permitted" in bundle.runs("chmod", "700", "/file").stderr
+
+
+@must("Seccomp")
+def test_a_call_can_end_the_process(bundle: Bundle) -> None:
+    filtered(bundle, {"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_KILL_PROCESS"})
+    assert bundle.runs("mkdir", "/x").returncode == 128 + 31  # SIGSYS
+
+
+@must("Seccomp")
+def test_several_architectures_and_all_flags(bundle: Bundle) -> None:
+    filtered(
+        bundle,
+        {"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO"},
+        architectures=["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32", "SCMP_ARCH_AARCH64"],
+        flags=["SECCOMP_FILTER_FLAG_TSYNC", "SECCOMP_FILTER_FLAG_LOG", "SECCOMP_FILTER_FLAG_SPEC_ALLOW"],
+    )
+    assert "Operation not permitted" in bundle.runs("mkdir", "/x").stderr
+
+
+@must("Seccomp")
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"defaultAction": "SCMP_ACT_NONSENSE"},
+        {"architectures": ["SCMP_ARCH_NONSENSE"]},
+        {"flags": ["SECCOMP_FILTER_FLAG_NONSENSE"]},
+        {"syscalls": [{"names": [], "action": "SCMP_ACT_ALLOW"}]},
+        {"syscalls": [{"names": ["mkdir"], "action": "SCMP_ACT_ERRNO", "args": [{"index": 9, "value": 1, "op": "x"}]}]},
+        {"syscalls": [{"names": ["mkdir"], "action": "SCMP_ACT_NOTIFY"}]},
+        {"listenerMetadata": "alone"},
+    ],
+)
+def test_a_filter_that_means_nothing_is_an_error(bundle: Bundle, wrong: dict[str, Any]) -> None:
+    bundle.linux["seccomp"] = {"defaultAction": "SCMP_ACT_ALLOW", **wrong}
+    assert "seccomp" in bundle.refusal()
+
+
+@must("Seccomp")
+@must("The container process state")
+def test_the_notify_descriptor_goes_to_the_listener_with_the_state(bundle: Bundle) -> None:
+    path = str(bundle.directory / "agent.sock")
+    agent = socket.socket(socket.AF_UNIX)
+    agent.bind(path)
+    agent.listen()
+    received: list[Any] = []
+
+    def answer() -> None:
+        connection, _ = agent.accept()
+        message, descriptors, _, _ = socket.recv_fds(connection, 1 << 16, 4)
+        received.append((json.loads(message), descriptors))
+        connection.close()
+        refuse_one(descriptors[0])
+        os.close(descriptors[0])
+
+    helper = threading.Thread(target=answer)
+    helper.start()
+    filtered(bundle, {"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_NOTIFY"}, listenerPath=path,
+             listenerMetadata="for the agent")  # fmt: skip
+    bundle.spec["annotations"] = {"a": "b"}
+    said = bundle.runs("mkdir", "/x").stderr
+    helper.join(10)
+    agent.close()
+    state, descriptors = received[0]
+    assert "No space left on device" in said
+    assert len(descriptors) == len(state["fds"]) == 1 and state["fds"] == ["seccompFd"]
+    assert state["metadata"] == "for the agent" and state["pid"] > 0 and state["ociVersion"]
+    assert state["state"]["id"] == bundle.id and state["state"]["status"] == "creating"
+    assert state["state"]["pid"] == state["pid"] and state["state"]["bundle"] == str(bundle.directory)
+    assert state["state"]["annotations"] == {"a": "b"}
+
+
+def refuse_one(listener: int) -> None:
+    """Has the one call that is held up fail with ENOSPC. `seccomp_unotify(2)`"""
+    import fcntl
+    import struct
+
+    notification = bytearray(80)  # struct seccomp_notif
+    fcntl.ioctl(listener, 0xC0502100, notification)
+    (identifier,) = struct.unpack_from("Q", notification)
+    fcntl.ioctl(listener, 0xC0182101, struct.pack("QqiI", identifier, 0, -28, 0))
+
+
+# Rootfs mount propagation
+
+
+@must("Rootfs mount propagation")
+@pytest.mark.parametrize(
+    ("asked", "shown"),
+    [("private", ""), ("shared", "shared:"), ("slave", "master:"), ("unbindable", "unbindable"), ("rslave", "master:")],
+)
+def test_the_root_has_the_propagation_asked_for(bundle: Bundle, asked: str, shown: str) -> None:
+    subprocess.run(["mount", "--bind", bundle.rootfs, bundle.rootfs], check=True)
+    subprocess.run(["mount", "--make-shared", bundle.rootfs], check=True)
+    try:
+        bundle.linux["rootfsPropagation"] = asked
+        found = Mounted(bundle.says("cat", "/proc/self/mountinfo"), "/").propagation
+        assert found.startswith(shown) if shown else found == ""
+    finally:
+        subprocess.run(["umount", bundle.rootfs], check=True)
+
+
+# Masked and read-only paths
+
+
+@must("Masked paths")
+def test_masked_paths_cannot_be_read(bundle: Bundle) -> None:
+    (bundle.rootfs / "secret").write_text("secret")
+    (bundle.rootfs / "secrets").mkdir()
+    (bundle.rootfs / "secrets/one").touch()
+    bundle.linux["maskedPaths"] = ["/proc/keys", "/secret", "/secrets", "/absent"]
+    shown = bundle.shell("cat /secret /proc/keys; ls /secrets; touch /secrets/x 2>&1 || true")
+    assert shown.startswith("touch: /secrets/x: Read-only file system")
+
+
+@must("Read-only paths")
+def test_read_only_paths_cannot_be_written(bundle: Bundle) -> None:
+    (bundle.rootfs / "kept").mkdir()
+    (bundle.rootfs / "kept/file").write_text("kept")
+    bundle.linux["readonlyPaths"] = ["/proc/sys", "/kept", "/absent"]
+    shown = bundle.shell("cat /kept/file; echo; touch /kept/x 2>&1 || (echo 1 > /proc/sys/kernel/msgmax) 2>&1 || true")
+    assert shown.startswith("kept\n") and shown.count("Read-only file system") == 2
+
+
+@must("Masked paths")
+@must("Read-only paths")
+@pytest.mark.parametrize("field", ["maskedPaths", "readonlyPaths"])
+def test_paths_that_are_not_absolute_are_an_error(bundle: Bundle, field: str) -> None:
+    bundle.linux[field] = ["proc/kcore"]
+    assert f"linux.{field}[0]" in bundle.refusal()
+
+
+@must("Mount label")
+def test_a_mount_label_on_a_host_without_selinux_is_an_error(bundle: Bundle) -> None:
+    if Path("/sys/fs/selinux/enforce").exists():
+        pytest.skip("the host has SELinux")
+    bundle.linux["mountLabel"] = "system_u:object_r:svirt_sandbox_file_t:s0:c715,c811"
+    assert "linux.mountLabel" in bundle.refusal()
+
+
+@must("Personality")
+def test_the_personality_is_as_asked_for(bundle: Bundle) -> None:
+    bundle.linux["personality"] = {"domain": "LINUX32"}
+    assert bundle.says("uname", "-m") in ("i686", "armv8l")
+    bundle.linux["personality"] = {"domain": "LINUX"}
+    assert bundle.says("uname", "-m") == os.uname().machine
+
+
+@must("Personality")
+def test_a_personality_with_flags_or_without_a_domain_is_an_error(bundle: Bundle) -> None:
+    bundle.linux["personality"] = {"domain": "LINUX", "flags": ["ADDR_NO_RANDOMIZE"]}
+    assert "linux.personality.flags" in bundle.refusal()
+    bundle.linux["personality"] = {}
+    bundle.linux["personality"]["flags"] = []
+    assert "linux.personality.domain" in bundle.refusal()
+
+
+@must("Memory policy")
+def test_the_memory_policy_is_as_asked_for(bundle: Bundle) -> None:
+    bundle.linux["memoryPolicy"] = {"mode": "MPOL_BIND", "nodes": "0", "flags": ["MPOL_F_STATIC_NODES"]}
+    done = bundle.runs("cat", "/proc/self/numa_maps")
+    if "ENOSYS" in done.said or not Path("/proc/self/numa_maps").exists():
+        pytest.skip("this kernel has no NUMA")
+    assert "bind=static:0" in done.stdout
+
+
+@must("Memory policy")
+def test_a_memory_policy_that_means_nothing_is_an_error(bundle: Bundle) -> None:
+    bundle.linux["memoryPolicy"] = {"nodes": "0"}
+    assert "linux.memoryPolicy.mode" in bundle.refusal()
+    bundle.linux["memoryPolicy"] = {"mode": "MPOL_BIND", "nodes": "one"}
+    assert "linux.memoryPolicy.nodes" in bundle.refusal()
+
+
+def test_every_kind_of_namespace_is_tested() -> None:
+    assert {KERNEL_NAMES.get(kind, kind) for kind in KINDS} == set(FLAGS)
