@@ -17,6 +17,7 @@ from typing import Any
 import pexpect
 import pytest
 
+from cutaway.kernel.cgroups import Cgroup
 from tests.children import wait_until
 from tests.conformance.bundles import RUNTIME, Bundle, Runtime
 from tests.leaks import cgroup_hierarchies
@@ -135,17 +136,15 @@ def test_exec_takes_a_process_from_a_file(running: Bundle, tmp_path: Path) -> No
 
 
 def test_exec_detached_returns_at_once(running: Bundle, tmp_path: Path) -> None:
-    assert (
-        running.runtime("exec", "--detach", "--pid-file", str(tmp_path / "pid"), running.id, "sleep", "999").said == ""
-    )
+    words = ["exec", "--detach", "--pid-file", tmp_path / "pid", running.id, "sleep", "999"]
+    subprocess.run(_command(running, *words), check=True, timeout=20, **NO_STREAMS)
     pid = int((tmp_path / "pid").read_text())
     wait_until(lambda: Path(f"/proc/{pid}/cmdline").read_text() == "sleep\000999\0")
     assert pid in json.loads(running.runtime("ps", "--format", "json", running.id).stdout)
 
 
 def test_exec_can_join_a_cgroup_below(running: Bundle) -> None:
-    for cgroup in _cgroups(running):
-        (cgroup / "below").mkdir()
+    Cgroup(f"{running.id}/below").create()
     done = running.runtime("exec", "--cgroup", "below", running.id, "cat", "/proc/self/cgroup")
     assert {line.rpartition("/")[2] for line in done.stdout.splitlines() if "/" in line} == {"below"}, done.said
 

@@ -140,6 +140,8 @@ class Creation:
             process.expect(MOUNTED)
             apply(self._parts.ready, context)
             process.go()
+        if self._starts_at_once:
+            from cutaway.runtime.command import foreground  # noqa: F401, while there is nothing else to do
         process.expect(READY)
 
     def _abandon(self) -> None:
