@@ -69,7 +69,7 @@ class Registry:
         """What was asked of it, a line a request, and what it complained of."""
         return (self._directory / "log").read_text()
 
-    def get(self, path: str, accept: str = "*/*") -> bytes:
+    def get(self, path: str, accept: str = "application/vnd.oci.image.manifest.v1+json") -> bytes:
         """What it has for anyone at `/v2/PATH`. Raises `urllib.error.HTTPError`."""
         return self.ask("GET", path, headers={"Accept": accept}).content
 

@@ -96,6 +96,13 @@ def test_an_uncompressed_layer_is_compressed_to_the_same_bytes_anywhere(
         assert pushed(other, f"{repository}:v1") == (manifest, ["Layer already exists"])
 
 
+def test_what_came_uncompressed_in_an_archive_is_compressed(images: Images, repository: str, tmp_path: Path) -> None:
+    loaded(images, tmp_path, f"{repository}:v1", [layer("a"), layer("b")], "plain")
+    manifest, _ = pushed(images, f"{repository}:v1")
+    assert [blob["mediaType"] for blob in json.loads(manifest.content)["layers"]] == [GZIP_LAYER] * 2
+    assert pulled(tmp_path / "other", f"{repository}:v1") == images.resolve(f"{repository}:v1").id
+
+
 def test_what_is_there_is_not_sent_again(images: Images, registry: Registry, repository: str, tmp_path: Path) -> None:
     common = layer("common")
     loaded(images, tmp_path, f"{repository}:v1", [common, layer("one")])
@@ -137,16 +144,18 @@ DOCKERS = {
     "oci.image.manifest.v1+json": "docker.distribution.manifest.v2+json",
     "oci.image.config.v1+json": "docker.container.image.v1+json",
     "oci.image.layer.v1.tar+gzip": "docker.image.rootfs.diff.tar.gzip",
+    "oci.image.layer.v1.tar": "docker.image.rootfs.diff.tar",
 }
 """What Docker calls what the OCI calls otherwise."""
 
 
 @pytest.mark.parametrize("is_dockers", [False, True])
+@pytest.mark.parametrize("compression", ["gzip", "plain"])
 def test_what_was_pulled_is_pushed_under_its_own_manifest(
-    is_dockers: bool, registry: Registry, repository: str, tmp_path: Path
+    compression: str, is_dockers: bool, registry: Registry, repository: str, tmp_path: Path
 ) -> None:
     """Byte for byte, whoever wrote it, and whatever it has that ours have not."""
-    layout, kind = Layout([layer("a"), layer("b")]), "application/vnd.oci.image.manifest.v1+json"
+    layout, kind = Layout([layer("a"), layer("b")], compression), "application/vnd.oci.image.manifest.v1+json"
     manifest = {"schemaVersion": 2, "mediaType": kind, "config": layout.config, "layers": layout.layers}
     text = json.dumps(manifest | {"annotations": {"made": "elsewhere"}}, indent=3)
     for theirs, dockers in DOCKERS.items() if is_dockers else ():

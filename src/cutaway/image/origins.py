@@ -40,10 +40,11 @@ def _origin(store: Store, layer: StoredLayer, identifier: str, repository: refer
     elsewhere: dict[str, None] = {}
     holders = sorted(store.holders(layer.diff_id), key=lambda holder: holder[0] != identifier)
     for image, position in holders[:_IMAGES_ASKED]:
+        names = [references.parse(name) for name in store.digests(image)]
         for manifest in reversed(store.manifests(image)):
             descriptor = (manifest.parsed().layers or [])[position]
-            known.setdefault(descriptor.digest, descriptor)
-        names = map(references.parse, store.digests(image))
+            if names or descriptor.digest != layer.diff_id:  # no registry made it go uncompressed
+                known.setdefault(descriptor.digest, descriptor)
         elsewhere |= {name.path: None for name in names if name.domain == repository.domain}
     likely = dict(islice(known.items(), _KNOWN_MOST))
     if layer.media_type != MEDIA_TYPES[NONE]:
