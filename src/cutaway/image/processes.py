@@ -11,6 +11,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from io import FileIO
 from typing import Any
 
 import msgspec
@@ -67,50 +68,44 @@ def reporter(layer: str, total: int) -> Callable[[int], None]:
     return progress
 
 
-def each(work: Mapping[str, Callable[[], Any]], most: int, directory: str) -> Iterator[tuple[str, Any]]:
+def each(work: Mapping[str, Callable[[], Any]], most: int) -> Iterator[tuple[str, Any]]:
     """Does all of this, at most so many things at once, in the order given, and yields each name with its result.
 
-    What came of each is left in `directory` on the way. Raises the first `ImageError`; then what still runs is killed.
+    Raises the first `ImageError`; then what still runs is killed.
     """
-    waiting, running = list(work.items()), dict[int, str]()
+    waiting, running = list(work.items()), dict[int, tuple[str, FileIO]]()
     try:
         while waiting or running:
             while waiting and len(running) < most:
                 name, do = waiting.pop(0)
-                running[_fork(do, _path(directory, name))] = name
+                outcome = os.fdopen(os.memfd_create(name), "w+b", buffering=0)  # a disk may be full
+                running[_fork(do, outcome)] = name, outcome
             pid, _ = os.wait()
-            name = running.pop(pid)
-            yield name, _outcome(name, _path(directory, name))
+            name, outcome = running.pop(pid)
+            with outcome:
+                yield name, _result(name, outcome)
     finally:
         for pid in running:
             os.kill(pid, signal.SIGKILL)
 
 
-def _path(directory: str, name: str) -> str:
-    return os.path.join(directory, f"{name.removeprefix('sha256:')}.outcome")
-
-
-def _fork(do: Callable[[], Any], outcome: str) -> int:
+def _fork(do: Callable[[], Any], outcome: FileIO) -> int:
     parent = os.getpid()
     pid = os.fork()
     if pid == 0:
         try:
             end_with(parent)
-            encoded = msgspec.json.encode(attempt(do))
-            with open(outcome, "wb") as file:
-                file.write(encoded)
+            outcome.write(msgspec.json.encode(attempt(do)))
         finally:
             os._exit(0)
     return pid
 
 
-def _outcome(name: str, path: str) -> Any:
-    try:
-        with open(path, "rb") as file:
-            outcome = msgspec.json.decode(file.read())
-    except (FileNotFoundError, msgspec.MsgspecError):
-        raise ImageError(f"the process that unpacked layer {name} was killed, or the disk is full") from None
-    os.unlink(path)
-    if "error" in outcome:
-        raise by_name(outcome["kind"], f"layer {name}: {outcome['error']}")
-    return outcome["result"]
+def _result(name: str, outcome: FileIO) -> Any:
+    outcome.seek(0)
+    answer = msgspec.json.decode(outcome.read() or b"{}")
+    if "error" in answer:
+        raise by_name(answer["kind"], f"layer {name}: {answer['error']}")
+    if "result" not in answer:
+        raise ImageError(f"the process that unpacked layer {name} was killed")
+    return answer["result"]

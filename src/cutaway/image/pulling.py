@@ -166,7 +166,7 @@ def _take_in_all(repository: Repository, found: Mapping[str, Descriptor], places
         _tell(layer, "Pulling fs layer" if diff_id in missing else "Already exists")
     missing.sort(key=lambda diff_id: found[diff_id].size, reverse=True)
     work = {diff_id: partial(_take_in, repository, found[diff_id], diff_id, places) for diff_id in missing}
-    for diff_id, staged in each(work, _AT_ONCE, places.staging):
+    for diff_id, staged in each(work, _AT_ONCE):
         _tell(found[diff_id], "Pull complete")
         if staged:
             yield msgspec.convert(staged, StagedLayer)

@@ -84,7 +84,7 @@ def _take_in_all(files: Source, layers: Iterable[Layer], staging: str) -> Iterat
     """As many at once as there are processors, the largest first."""
     ordered = sorted(layers, key=lambda layer: files.size(layer.file), reverse=True)
     work = {layer.diff_id: partial(_take_in, files, layer, staging) for layer in ordered}
-    for _, staged in each(work, len(os.sched_getaffinity(0)), staging):
+    for _, staged in each(work, len(os.sched_getaffinity(0))):
         yield msgspec.convert(staged, StagedLayer)
 
 
