@@ -20,6 +20,10 @@ def parse(text: str) -> Any:
         raise ValueError(f"a JSON value is expected at character {error.value}") from None
     except RecursionError:
         raise ValueError("nested too deeply") from None
+    except SystemError:  # it is wrong, and to say how the scanner needs the package
+        from json import loads
+
+        return loads(text)
     if text[end:].strip(_SPACE):
         raise ValueError(f"there is more after its end, at character {end}")
     return value
