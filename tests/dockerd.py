@@ -11,11 +11,12 @@ from pathlib import Path
 class Docker:
     """A context manager, as long as which the daemon lives; called with arguments, it runs `docker` against it.
 
-    `directory` keeps its socket, log and state. `socket`: its address, as `DOCKER_HOST` has it.
+    `directory` keeps its socket, log and state; `options` are the daemon's. `socket`: its address, as `DOCKER_HOST` has
+    it.
     """
 
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
+    def __init__(self, directory: Path, *options: str) -> None:
+        self._directory, self._options = directory, options
         self.socket = f"unix://{directory}/docker.sock"
         self._cgroup = f"docker-{os.getpid()}"
 
@@ -26,21 +27,25 @@ class Docker:
 
     def __call__(self, *arguments: str, timeout: float = 60) -> str:
         """Standard output, stripped. Raises `AssertionError` with standard error where the command fails."""
-        done = self._docker(*arguments, timeout=timeout)
+        done = self.ended(*arguments, timeout=timeout)
         if done.returncode != 0:
             raise AssertionError(f"docker {' '.join(arguments)}: {done.stderr}")
         return done.stdout.strip()
 
-    def _docker(self, *arguments: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
-        command = ["docker", "--host", self.socket, *arguments]
-        return subprocess.run(command, capture_output=True, text=True, timeout=timeout)
+    def ended(self, *arguments: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+        """How the command ended, and what it said."""
+        return subprocess.run(self.command(*arguments), capture_output=True, text=True, timeout=timeout)
+
+    def command(self, *arguments: str) -> list[str]:
+        """The command line."""
+        return ["docker", "--host", self.socket, *arguments]
 
     def __enter__(self) -> Docker:
         Path("/proc/sys/net/ipv4/ip_forward").write_text("0")  # dockerd sets the policy DROP where it enables this
         command = [
             "dockerd", "--host", self.socket, "--data-root", f"{self._directory}/data",
             "--exec-root", f"{self._directory}/exec", "--pidfile", f"{self._directory}/pid",
-            "--cgroup-parent", f"/{self._cgroup}",
+            "--cgroup-parent", f"/{self._cgroup}", *self._options,
         ]  # fmt: skip
         with open(self._log, "wb") as log:
             self._daemon = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
@@ -62,7 +67,7 @@ class Docker:
 
     def _wait_until_ready(self) -> None:
         deadline = time.monotonic() + 60
-        while self._docker("version").returncode != 0:
+        while self.ended("version").returncode != 0:
             if self._daemon.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"dockerd does not start:\n{self._log.read_text()[-2000:]}")
             time.sleep(0.1)
