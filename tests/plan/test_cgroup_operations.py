@@ -155,7 +155,8 @@ class TestTranslation:
         assert [each.shell() for each in operations[1:]] == [
             "echo 5 > /cg/memory/a/box/memory.limit_in_bytes",
             "echo 6 > /cg/unified/a/box/pids.max",
-            "echo 505 > /cg/unified/a/box/io.bfq.weight || echo 5000 > /cg/unified/a/box/io.weight",
+            "if [ -e /cg/unified/a/box/io.bfq.weight ]; then echo 505 > /cg/unified/a/box/io.bfq.weight; "
+            "else echo 5000 > /cg/unified/a/box/io.weight; fi",
         ]
 
     @pytest.mark.parametrize(

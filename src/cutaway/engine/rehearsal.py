@@ -146,7 +146,7 @@ def _resolve(root: int, path: str, covered: list[str]) -> str:
         return path
     try:
         found = open_in_root(root, path, os.O_PATH)
-    except OSError:  # it is still to be made
+    except (FileNotFoundError, NotADirectoryError):  # it is still to be made
         above, _, name = path.rstrip("/").rpartition("/")
         return f"{_resolve(root, above or '/', covered).rstrip('/')}/{name}"
     try:

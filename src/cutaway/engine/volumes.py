@@ -158,7 +158,7 @@ class Volumes:
         if container:
             self._fleeting.save(seen.Name, container.id)
         self._table.save(seen.Name, seen)  # first: one that is known and not there is forgotten by the next engine
-        apply([_make_directory(seen)], Context())
+        apply(_make_directories(seen), Context())
         os.chmod(seen.Mountpoint, 0o755)
         self._by_name[seen.Name] = _Kept(seen)
         return self._by_name[seen.Name]
@@ -235,7 +235,7 @@ class Volumes:
         seen, record = container.seen, container.record
         for volume in volumes:
             kept = self._by_name.get(volume.Name)
-            made += [] if kept else [_make_directory(volume)]
+            made += [] if kept else _make_directories(volume)
             made += [_mount_operation(volume)] if volume.Options and not (kept and kept.holders) else []
         filled = [
             FillVolume(point.Source, seen.GraphDriver.Data["MergedDir"], point.Destination)
@@ -424,8 +424,12 @@ def _holds_something(directory: str) -> bool:
     return os.path.isdir(directory) and not is_empty(directory)
 
 
-def _make_directory(volume: Volume) -> MakeDirectory:
-    return MakeDirectory(volume.Mountpoint, purpose="A volume: it outlives the containers that have it.")
+def _make_directories(volume: Volume) -> list[Operation]:
+    purposes = {
+        os.path.dirname(volume.Mountpoint): "A volume's own place.",
+        volume.Mountpoint: "What the volume holds: it outlives the containers that have it.",
+    }
+    return [MakeDirectory(path, purpose=purpose) for path, purpose in purposes.items()]
 
 
 def _mount_operation(volume: Volume) -> MountVolume:

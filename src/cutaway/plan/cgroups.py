@@ -55,8 +55,10 @@ class CreateCgroup(Operation):
 
     def shell_undo(self) -> str:
         directories = self.cgroup.directories
+        processes = _words([f"{directories[0]}/cgroup.procs"])
         return f"""\
-while read -r pid; do kill -KILL "$pid"; done < {_words([f"{directories[0]}/cgroup.procs"])}
+while read -r pid; do kill -KILL "$pid"; done < {processes}
+for try in 1 2 3 4 5 6 7 8 9; do read -r pid < {processes} || break; sleep 0.1; done
 rmdir {_words(directories)}"""
 
     def why(self) -> str:

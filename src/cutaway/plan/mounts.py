@@ -230,10 +230,10 @@ class Mount(Operation):
 
     def shell(self) -> str:
         target = _in_root(self.target)
-        options = list(self.options)
-        if self.filesystem == "tmpfs" and not any(option.startswith("mode=") for option in options):
-            options.append(f"mode=$(stat -c %a {target})")
-        return f"mkdir -p {target}\n" + _shell_mount(self.filesystem, self.source, target, options)
+        covers = self.filesystem == "tmpfs" and not any(option.startswith("mode=") for option in self.options)
+        look = f"if [ -d {target} ]; then mode=$(stat -c %a {target}); else mode=1777; fi\n" if covers else ""
+        more = 'mode="$mode"' if covers else ""
+        return f"{look}mkdir -p {target}\n" + _shell_mount(self.filesystem, self.source, target, self.options, more)
 
     def why(self) -> str:
         return _REASONS.get(self.target, f"A {self.filesystem} of the container's own at {self.target}.")
@@ -482,7 +482,7 @@ class MaskPaths(Operation):
 
     def shell(self) -> str:
         return f"""\
-for path in {" ".join(map(quote, self.paths))}; do
+for path in {" ".join(map(_quote, self.paths))}; do
     if [ -d "$ROOT$path" ]; then
         mount -t tmpfs -o nr_blocks=1,nr_inodes=1 tmpfs "$ROOT$path"
         mount -o remount,bind,ro "$ROOT$path"
@@ -512,7 +512,7 @@ class MakeReadonly(Operation):
         if self.paths == ["/"]:
             return 'mount -o remount,bind,ro "$ROOT"'
         return f"""\
-for path in {" ".join(map(quote, self.paths))}; do
+for path in {" ".join(map(_quote, self.paths))}; do
     [ -e "$ROOT$path" ] || continue
     mount --rbind "$ROOT$path" "$ROOT$path"
     mount -o remount,bind,ro "$ROOT$path"
@@ -564,11 +564,12 @@ def _in_root(path: str) -> str:
     return '"$ROOT"' + _quote(path)
 
 
-def _shell_mount(filesystem: str, source: str, target: str, options: list[str]) -> str:
-    """A new mount as lines of shell. Read-only is the mount, not the file system, which others may share."""
-    flags = ",".join(option for option in options if option != "ro")
-    # what the shell is to fill in must not be quoted
-    given = f" -o {flags if '$(' in flags else _quote(flags)}" if flags else ""
+def _shell_mount(filesystem: str, source: str, target: str, options: list[str], more: str = "") -> str:
+    """A new mount as lines of shell; `more`: an option in the shell's own words. Read-only is the mount, not the file
+    system, which others may share."""
+    flags = _quote(",".join(option for option in options if option != "ro"))
+    words = ",".join(filter(None, [more, flags.replace("''", "")]))
+    given = f" -o {words}" if words else ""
     line = f"mount -t {filesystem}{given} {_quote(source or filesystem)} {target}"
     return f"{line}\nmount -o remount,bind,ro {target}" if "ro" in options else line
 

@@ -69,6 +69,10 @@ _TURN_ROOT = """\
 nsenter --target "$PID" --mount sh -c 'cd "$1" && pivot_root . .' sh "$ROOT"
 nsenter --target "$PID" --mount umount -l /
 """
+_COUNT_AGAIN = """
+# What ran here so far has used up PIDs; the program's first child is to have the next one again.
+[ ! -e /proc/sys/kernel/ns_last_pid ] || echo 1 > /proc/sys/kernel/ns_last_pid
+"""
 _GO = """
 # --- The program
 
@@ -137,7 +141,9 @@ def _inside(inside: list[Operation]) -> str:
     own = inside[len(list(_before_tree(inside))) :]
     steps = [each for each in own if not isinstance(each, (PivotRoot, NewSession, Exec, Idle))]
     last = [_program(each) for each in own if isinstance(each, (Exec, Idle))]
-    return _file("inside", "set -eu\n" + "".join(map(_step, steps)) + "".join(last))
+    has_pids = any(isinstance(each, NewNamespaces) and "pid" in each.kinds_made for each in inside)
+    lines = ["set -eu\n", *map(_step, steps), *([_COUNT_AGAIN] if has_pids else []), *last]
+    return _file("inside", "".join(lines))
 
 
 def _before_tree(inside: list[Operation]) -> Iterator[Operation]:

@@ -33,7 +33,11 @@ class _Fields:
         self._single: dict[str, str] = {}
         self._labels: dict[str, str] = {}
         self._driver_options: dict[str, str] = {}
-        for written in next(csv.reader([text], strict=True), []):
+        try:
+            fields = next(csv.reader([text], strict=True), [])
+        except csv.Error as problem:
+            raise ValueError(f"{text!r} is not CSV: {problem}") from None
+        for written in fields:
             self._add(written)
 
     def _add(self, written: str) -> None:
