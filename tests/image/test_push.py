@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,9 @@ from cutaway.image.images import Images
 from cutaway.image.manifest import Document
 from cutaway.image.registry.access import Access, Credentials
 from tests.image.archives import Layout, digest
-from tests.image.stores import import_file, load_file, new_store, save_file
+from tests.image.stores import import_file, kept, load_file, new_store, save_file
 from tests.image.trees import archive, member
+from tests.image.unreliable import Fault, Handler, Unreliable
 from tests.registry import PASSWORD, USER, Registry
 
 ANYBODY, KNOWN = Access(), Access(Credentials(USER, PASSWORD))
@@ -179,6 +180,57 @@ def put(registry: Registry, repository: str, layout: Layout, manifest: bytes, ki
         where = registry.ask("POST", f"{path}/blobs/uploads/").headers["Location"]
         registry.ask("PUT", f"{where}&digest={name}", blob, "application/octet-stream")
     registry.ask("PUT", f"{path}/manifests/theirs", manifest, kind)
+
+
+class TestUnreliable:
+    """A registry, or the line to it, that fails."""
+
+    @pytest.fixture
+    def line(self, registry: Registry) -> Iterator[Unreliable]:
+        with Unreliable(registry) as unreliable:
+            yield unreliable
+
+    @pytest.mark.parametrize(
+        ("method", "path"),
+        [("HEAD", "/blobs/"), ("POST", "/uploads/"), ("PUT", "/uploads/"), ("PUT", "/manifests/")],
+    )
+    def test_once_is_tried_again(
+        self, method: str, path: str, images: Images, line: Unreliable, repository: str, tmp_path: Path
+    ) -> None:
+        name = f"{line.name}/{repository.partition('/')[2]}:v1"
+        identifier = imported(images, tmp_path, name)
+        line.faults = [
+            (method, path, Handler.cut),
+            (method, path, lambda handler: handler.status(503, Retry_After="0")),
+        ]
+        pushed(images, name)
+        assert line.faults == []
+        assert pulled(tmp_path / "other", f"{repository}:v1") == identifier
+
+    @pytest.mark.parametrize(
+        ("path", "answer", "reason"),
+        [
+            ("/uploads/", lambda handler: handler.status(403), "push access denied for .*/x: .*status 403"),
+            ("/uploads/", lambda handler: handler.status(400), "cannot push .*/x:v1 to registry .*status 400"),
+            ("/manifests/", lambda handler: handler.status(413), "cannot push .*/x:v1 to registry .*status 413"),
+            (
+                "/manifests/",
+                lambda handler: handler.status(201, Docker_Content_Digest=f"sha256:{'0' * 64}"),
+                "it has stored the manifest under another digest",
+            ),
+        ],
+    )
+    def test_for_good_is_told(
+        self, path: str, answer: Fault, reason: str, images: Images, line: Unreliable, tmp_path: Path, root: Path
+    ) -> None:
+        name = f"{line.name}/x:v1"
+        imported(images, tmp_path, name)
+        before = kept(root)
+        line.faults = [("PUT", path, answer)]
+        with pytest.raises(RegistryError, match=reason):
+            pushed(images, name)
+        assert kept(root) == before
+        assert images.inspect(name)["RepoDigests"] == []
 
 
 class TestRefused:
