@@ -29,7 +29,7 @@ from cutaway.image.registry.transport import Body, HTTPError, Response, Transpor
 
 TRIES = 5
 _TRANSIENT = (408, 429, 500, 502, 503, 504)
-_FIRST_DELAY = 0.2  # seconds, twice as many each time
+_FIRST_DELAY = 0.1  # seconds, twice as many each time
 _LONGEST_DELAY = 60.0
 _COMPLAINT_LARGEST = 1 << 16
 
