@@ -51,7 +51,7 @@ class Runtime:
 
     def __init__(self, directory: Path) -> None:
         self.root = directory / "state"
-        self.containers: list[str] = []
+        self.containers: set[str] = set()
         self.options: tuple[str, ...] = ()
 
     def __call__(self, *words: str, timeout: float = 30, **more: Any) -> Finished:
@@ -126,18 +126,22 @@ class Bundle:
     def does(self, verb: str, *words: str, **more: Any) -> Finished:
         """`create` or `run`."""
         self.write()
-        self.runtime.containers.append(self.id)
+        self.runtime.containers.add(self.id)
         return self.runtime(verb, "--bundle", str(self.directory), *words, self.id, **more)
 
     def create(self, *args: str) -> None:
         """A container that waits to be started. Its output goes nowhere."""
         if args:
             self.process["args"] = list(args)
+        assert self.is_created(), f"create failed: {self.does('create').said}"
+
+    def is_created(self) -> bool:
+        """Whether it could be."""
         self.write()
-        self.runtime.containers.append(self.id)
+        self.runtime.containers.add(self.id)
         command = [RUNTIME, "--root", str(self.runtime.root), "create", "--bundle", str(self.directory), self.id]
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        assert done.returncode == 0, f"create failed: {self.does('create').said}"
+        null = subprocess.DEVNULL
+        return subprocess.run(command, stdin=null, stdout=null, stderr=null, timeout=30, check=False).returncode == 0
 
     def start(self) -> Finished:
         return self.runtime("start", self.id)
