@@ -13,7 +13,7 @@ HOST = "host"
 
 
 class Say(NamedTuple):
-    """Narration: paragraphs between empty lines, `code` between backticks."""
+    """Narration: paragraphs between empty lines, `code` and *terms* marked."""
 
     text: str
     on: str = ""
@@ -77,8 +77,10 @@ class Check(NamedTuple):
 
 
 class TakeDown(NamedTuple):
-    """Takes back, last first, all that is not taken back yet. Comes by itself at the end of every lesson."""
+    """Takes back, last first, all that is not taken back yet; `slowly`: waiting before each command. Comes by itself at
+    the end of every lesson."""
 
+    slowly: bool = True
     on: str = ""
 
 

@@ -69,7 +69,7 @@ class _Performance:
             self._screen.title(self._lesson)
             for step in self._setting.steps(self._lesson):
                 self._take(step)
-            self._take(steps.TakeDown())
+            self._take_down(slowly=False)
         except (Interrupted, Untrue):
             self._say_goodbye()
             raise
@@ -96,7 +96,7 @@ class _Performance:
             case steps.Check():
                 self._check(step)
             case steps.TakeDown():
-                self._take_down()
+                self._take_down(slowly=step.slowly)
 
     def _do(self, step: steps.Do) -> None:
         self._screen.command(step.at, step.command)
@@ -110,9 +110,9 @@ class _Performance:
         self._take_off(Undo(step.at, step.command))
         self._show(result.output)
 
-    def _take_back(self, undo: Undo) -> None:
-        self._screen.command(undo.at, undo.command)
-        result = self._type_until_done(undo)
+    def _take_back(self, undo: Undo, *, wait: bool) -> None:
+        self._screen.command(undo.at, undo.command, wait=wait)
+        result = self._type_until_done(undo.at, undo.command)
         if result.status:
             raise Untrue(_failure(undo.command, result))
         self._take_off(undo)
@@ -130,8 +130,8 @@ class _Performance:
         self._terminals[step.name].run("exec 2>&1")
         self._show(result.output)
 
-    def _leave(self, name: str) -> None:
-        self._screen.command(name, "exit")
+    def _leave(self, name: str, *, wait: bool = True) -> None:
+        self._screen.command(name, "exit", wait=wait)
         self._close(name)
         self._take_off(Undo(name, ""))
         self._show("")
@@ -144,7 +144,7 @@ class _Performance:
             self._verdict = None
 
     def _check(self, step: steps.Check) -> None:
-        result = self._type(step.at, step.condition)
+        result = self._type_until_done(step.at, step.condition)
         self._screen.claim(step.claim, true=result.status == 0)
         if result.status:
             raise Untrue(f"{step.claim}\n  {step.condition}\n{result.output}".rstrip())
@@ -157,16 +157,18 @@ class _Performance:
             raise Untrue(_failure(guess.answer, result))
         return answer
 
-    def _take_down(self) -> None:
-        """As its reader would type it, the last thing first."""
+    def _take_down(self, *, slowly: bool) -> None:
+        """As its reader would type it, the last thing first; the first command waits until the reader has seen all."""
         if self._pending:
             self._screen.say("Now everything is taken down again, the last thing first.")
+        wait = True
         while self._pending:
             undo = self._pending[-1]
             if undo.command:
-                self._take_back(undo)
+                self._take_back(undo, wait=wait)
             else:
-                self._leave(undo.at)
+                self._leave(undo.at, wait=wait)
+            wait = slowly
 
     def _say_goodbye(self) -> None:
         try:
@@ -181,7 +183,7 @@ class _Performance:
             undo = self._pending.pop()
             try:
                 if undo.command:
-                    self._type_until_done(undo, heed=False)
+                    self._type_until_done(undo.at, undo.command, heed=False)
                 else:
                     self._close(undo.at)
             except Untrue:
@@ -193,10 +195,10 @@ class _Performance:
         if undo in self._pending:
             self._pending.remove(undo)
 
-    def _type_until_done(self, undo: Undo, *, heed: bool = True) -> Result:
-        """More than once, if need be: the kernel takes a moment to notice that a group's last process has ended."""
+    def _type_until_done(self, at: str, line: str, *, heed: bool = True) -> Result:
+        """More than once, if need be: what a command started may take a moment to be there, or gone."""
         deadline = time.monotonic() + _PATIENCE
-        while (result := self._type(undo.at, undo.command, heed=heed)).status and time.monotonic() < deadline:
+        while (result := self._type(at, line, heed=heed)).status and time.monotonic() < deadline:
             self._interruption.wait(-1, _MOMENT, heed=heed)
         return result
 

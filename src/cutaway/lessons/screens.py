@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 STDIN, STDOUT = 0, 1
 MAX_WIDTH, MAX_LINES = 80, 14
 """Columns that text fills at most; lines of a command's output that are shown, so that all stays in sight."""
-BOLD, DIM, RED, GREEN, YELLOW, CYAN = "1", "2", "31", "32", "33", "36"
+BOLD, DIM, ITALIC, RED, GREEN, YELLOW, CYAN = "1", "2", "3", "31", "32", "33", "36"
 _TRIES = 3
 _PER_LETTER, _PER_COMMAND, _PER_WORD, _PER_QUESTION = 0.03, 0.5, 0.25, 3.0  # seconds
-_CODE = re.compile("`([^`]+)`")
+_CODE, _TERM = re.compile("`([^`]+)`"), re.compile(r"\*(\w[^*]*\w)\*")
 
 
 class Screen:
@@ -49,11 +49,15 @@ class Screen:
             self.write(f"\n{self._wrapped(paragraph)}\n")
         self.after_text(text)
 
-    def command(self, at: str, command: str) -> None:
-        """Shows a command as it is typed, and returns when it is to run."""
+    def command(self, at: str, command: str, *, wait: bool = True) -> None:
+        """Shows a command as it is typed, and returns when it is to run: at once, unless it is to `wait`."""
         prompt = "# " if at == HOST else f"{at} # "
         self.write(f"\n  {self._in(GREEN if at == HOST else YELLOW, prompt)}")
-        self.type(command.replace("\n", f"\n  {' ' * len(prompt)}"))
+        shown = command.replace("\n", f"\n  {' ' * len(prompt)}")
+        if wait:
+            self.type(shown)
+        else:
+            self.write(f"{self._in(BOLD, shown)}\n")
 
     def output(self, text: str) -> None:
         lines = [_printable(line)[: self._width - 5] for line in text.splitlines()]
@@ -101,7 +105,13 @@ class Screen:
         colours, which take no room)."""
         indent = indent or len(start)
         lines = textwrap.wrap(" ".join(text.split()), self._width - indent - 1, break_on_hyphens=False) or [""]
-        return start + _CODE.sub(lambda code: self._in(BOLD, code[1]), f"\n{' ' * indent}".join(lines))
+        return start + self._marked_up(f"\n{' ' * indent}".join(lines))
+
+    def _marked_up(self, text: str) -> str:
+        """`code` and *terms* in colours, where there are any."""
+        if not self._colours:
+            return text
+        return _TERM.sub(lambda term: self._in(ITALIC, term[1]), _CODE.sub(lambda code: self._in(BOLD, code[1]), text))
 
     def _in(self, colour: str, text: str) -> str:
         return f"\x1b[{colour}m{text}\x1b[m" if self._colours else text

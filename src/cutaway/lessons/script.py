@@ -31,10 +31,13 @@ forget() {{                                           # it has been taken back
 claim() {{ if eval "$2" >/dev/null 2>&1; then echo "✓ $1"; else echo "✗ $1"; exit 1; fi; }}
 take_down() {{ for each in "${{undo[@]}}"; do eval "$each" || :; done; undo=(); }}
 finish() {{
+    code=$?
+    set +e
     trap '' INT TERM HUP
     take_down 2>/dev/null
     kill -KILL $(jobs -p) 2>/dev/null
     cd / && rm -r "$here"
+    exit $code
 }}
 trap finish EXIT
 trap 'exit 130' INT TERM HUP
@@ -44,7 +47,7 @@ terminal() {                                         # a second terminal, in whi
     mkfifo "$1.in" "$1.out"
     bash <"$1.in" >"$1.out" 2>&1 &
     exec {in}>"$1.in" {out}<"$1.out"
-    declare -g "in_$1=$in" "out_$1=$out"
+    declare -g "shell_$1=$!" "in_$1=$in" "out_$1=$out"
     at "$1" "$2"
     at "$1" 'exec 2>&1'
 }
@@ -57,9 +60,10 @@ at() {                                               # types a line there, and w
     return 1
 }
 leave() {
-    local in="in_$1" out="out_$1"
+    local shell="shell_$1" in="in_$1"
     echo exit >&"${!in}"
-    exec {!in}>&- && cat <&"${!out}" >/dev/null
+    eval "exec ${!in}>&-"
+    wait "${!shell}" || :
 }
 """
 
@@ -67,19 +71,21 @@ leave() {
 def script(lesson: Lesson, setting: Setting) -> str:
     """The lesson as it would be played in this setting."""
     there = list(setting.steps(lesson))
+    undone = {step.undo for step in there if isinstance(step, steps.Do | steps.Open)}
     parts = [_START.format(title=lesson.title, topic=lesson.topic)]
     if any(isinstance(step, steps.Open) for step in there):
-        parts.append(_TERMINALS.replace("exec {!in}>&-", 'eval "exec ${!in}>&-"'))
-    parts += [_lines(step) for step in there]
+        parts.append(_TERMINALS)
+    parts += [_lines(step, undone) for step in there]
     return "\n".join([*parts, "take_down\n"])
 
 
-def _lines(step: Step) -> str:
+def _lines(step: Step, undone: set[str]) -> str:
+    """A step's lines; after a command that is among the `undone`, nothing is to be taken back any more."""
     match step:
         case steps.Say():
             return "\n" + _comment(step.text)
         case steps.Do():
-            return _command(step)
+            return _command(step, undone)
         case steps.Open():
             later = [f"later {shlex.quote(step.undo)}"] if step.undo else []
             return "\n".join(
@@ -88,7 +94,7 @@ def _lines(step: Step) -> str:
         case steps.Leave():
             return f"leave {step.name}\nforget 'leave {step.name}'"
         case steps.Ask():
-            return "\n" + _comment(f"{step.question} {step.right}: {step.because}")
+            return "\n" + _comment(f"{step.question} Answer: {step.right}. {step.because}")
         case steps.Guess():
             return "\n" + _comment(f"{step.question} {step.because}")
         case steps.Check():
@@ -97,11 +103,11 @@ def _lines(step: Step) -> str:
             return "\ntake_down"
 
 
-def _command(step: steps.Do) -> str:
+def _command(step: steps.Do, undone: set[str]) -> str:
     later = [f"later {shlex.quote(_at(step.at, step.undo))}"] if step.undo else []
     command = _at(step.at, step.command)
-    undone = [f"forget {shlex.quote(command)} || :"]
-    return "\n".join([*later, f"! {{ {command}; }}" if step.fails else command, *undone])
+    forget = [f"forget {shlex.quote(command)}"] if step.command in undone else []
+    return "\n".join([*later, f"! {{ {command}; }}" if step.fails else command, *forget])
 
 
 def _at(name: str, command: str) -> str:

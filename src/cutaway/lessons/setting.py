@@ -143,7 +143,7 @@ def _check_engine(engine: str, environment: Mapping[str, str]) -> None:
 def _start_engine() -> None:
     """Before the lesson adopts whatever its commands leave running, which an engine is not to be."""
     try:
-        dial.connect().close()
+        dial.connect(os.environb).close()
     except dial.Unreachable as problem:
         raise CannotTeach(str(problem)) from None
 

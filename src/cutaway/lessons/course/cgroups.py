@@ -65,7 +65,7 @@ LESSON = Lesson(
             "echo $TINY > ‹cpu tree›/learn/tiny/cgroup.procs"
         ),
         check("Each is in its group.", "grep -q /big$ /proc/$BIG/cgroup && grep -q /tiny$ /proc/$TINY/cgroup"),
-        say("Now `top` watches them, for four seconds."),
+        say("Now `top` watches them, for three seconds."),
         guess(
             "Of what the three get together, how many percent does the biggest get?",
             answer=f"echo {_PERCENT % '$BIG'}",
@@ -80,7 +80,7 @@ LESSON = Lesson(
             because="200 / (200 + 50 + 8) is 77%; 50 and 8 of 258 are 19% and 3%.",
             on="v2",
         ),
-        do("top -b -d 4 -n 2 -p $BIG,$SMALL,$TINY | tail -n 3 | tee measured"),
+        do("top -b -d 3 -n 2 -p $BIG,$SMALL,$TINY | tail -n 3 | tee measured"),
         check("The biggest gets about 77%.", _between(71, "BIG", 83)),
         check("The small one gets about 19%.", _between(14, "SMALL", 24)),
         check("The tiny one gets about 3%.", _between(1, "TINY", 7)),

@@ -5,8 +5,8 @@ from __future__ import annotations
 from cutaway.lessons.course.image import NEEDS_AN_IMAGE
 from cutaway.lessons.lesson import Lesson, ask, check, do, say
 
-_SERVER = "sh -c 'mkdir /tmp/www; echo Hello from inside > /tmp/www/index.html; exec busybox httpd -f -h /tmp/www'"
-_ADDRESS = "‹engine› inspect -f '{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}' learn"
+_SERVER = "sh -c \\\n  'cd $(mktemp -d); echo Hello from inside > index.html; busybox httpd -f'"
+_ADDRESS = "‹engine› inspect learn -f \\\n  '{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}'"
 
 LESSON = Lesson(
     "docker-network",
@@ -22,7 +22,10 @@ LESSON = Lesson(
             undo="‹remove› learn",
         ),
         say("What is a network to the kernel? The engine says which address is its gateway:"),
-        do("GATEWAY=$(‹engine› network inspect learn-net | grep -i -m1 '\"gateway\"' | cut -d'\"' -f4)\necho $GATEWAY"),
+        do(
+            "GATEWAY=$(‹engine› network inspect learn-net | grep -i '\"gateway\": ' |\n"
+            "  cut -d'\"' -f4)\necho $GATEWAY"
+        ),
         ask(
             "Which interface of this machine has that address?",
             right="a bridge that the engine has made for this network",
@@ -30,7 +33,7 @@ LESSON = Lesson(
             because="A user-defined network is a bridge, and the machine's port on it is the gateway.",
         ),
         do("BRIDGE=$(ip -br -4 address | grep -w $GATEWAY | cut -d' ' -f1)\nip address show $BRIDGE"),
-        check("The network is a bridge.", "[ -d /sys/class/net/$BRIDGE/bridge ]"),
+        check("The network is a bridge.", "ip -d link show $BRIDGE | grep -qw bridge"),
         say("The container is a process, and its network is that process's network namespace."),
         do("PID=$(‹engine› inspect -f '{{.State.Pid}}' learn); echo $PID"),
         do("readlink /proc/self/ns/net /proc/$PID/ns/net"),
@@ -44,13 +47,11 @@ LESSON = Lesson(
         do("ip -n learn -br address"),
         do(_ADDRESS),
         check("eth0 has the address that ‹engine› tells.", f"ip -n learn address show eth0 | grep -qw $({_ADDRESS})"),
-        say("Its eth0 is one end of a veth pair. Here are the number of the other end, and what hangs on the bridge:"),
-        do("ip -n learn -o link show eth0 | grep -o 'eth0@if[0-9]*'\nip -br link show master $BRIDGE"),
-        check(
-            "The other end of eth0 is on the bridge.",
-            "[ -e /sys/class/net/$BRIDGE/brif/$(ip -o link | sed -n \"s/^$(ip -n learn -o link show eth0 |"
-            " sed 's/.*eth0@if\\([0-9]*\\).*/\\1/'): \\([^@:]*\\).*/\\1/p\") ]",
-        ),
+        say("Its eth0 is one end of a veth pair, and knows the number of the other end, which is out here:"),
+        do("ip -n learn -o link show eth0 | cut -c-75"),
+        do("PEER=$(ip -n learn -o link show eth0 | grep -o '@if[0-9]*' | tr -dc 0-9)\necho $PEER"),
+        do("ip -br link show master $BRIDGE"),
+        check("The other end of eth0 is on the bridge.", "ip -o link show master $BRIDGE | grep -q ^$PEER:"),
         say("One thing is left: a port of the machine leads to a port of the container."),
         ask(
             "How does a connection to port ‹port› find its way to the container?",

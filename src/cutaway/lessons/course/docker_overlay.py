@@ -23,10 +23,15 @@ LESSON = Lesson(
         say("What the container writes is in the upper one. So far that is little, and the engine's own:"),
         do("UPPER=$(‹engine› inspect -f '{{.GraphDriver.Data.UpperDir}}' learn)\nfind $UPPER"),
         say("Let us install something: a package. It is made here, so that no network is needed."),
-        do("mkdir -p moo/DEBIAN moo/usr/bin && printf '#!/bin/sh\\necho Moo.\\n' > moo/usr/bin/learn-moo"),
         do(
-            "chmod +x moo/usr/bin/learn-moo; printf '%s\\n' 'Package: learn-moo' 'Version: 1' \\\n"
-            "  'Architecture: all' 'Maintainer: You <you@example.org>' 'Description: A cow' > moo/DEBIAN/control"
+            "mkdir -p moo/DEBIAN moo/usr/bin\n"
+            "printf '#!/bin/sh\\necho Moo.\\n' > moo/usr/bin/learn-moo\n"
+            "chmod +x moo/usr/bin/learn-moo"
+        ),
+        do(
+            "printf '%s\\n' 'Package: learn-moo' 'Version: 1' 'Architecture: all' \\\n"
+            "  'Maintainer: You <you@example.org>' 'Description: A cow' \\\n"
+            "  > moo/DEBIAN/control"
         ),
         do("dpkg-deb --build -Zgzip moo learn-moo.deb"),
         do("‹engine› cp learn-moo.deb learn:/tmp/"),

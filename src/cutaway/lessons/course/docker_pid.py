@@ -37,7 +37,7 @@ LESSON = Lesson(
         do("‹top›"),
         check("`top` shows the host's number of the shell.", "‹top› | grep -qw $PID"),
         say("Both numbers of each, the host's and the container's:"),
-        do("grep NSpid /proc/$PID/status; for each in $(pgrep -P $PID); do grep NSpid /proc/$each/status; done"),
+        do("for each in $PID $(pgrep -P $PID); do grep NSpid /proc/$each/status; done"),
         do("lsns -t pid -p $PID"),
         check("The namespace has six processes.", "[ $(lsns -rn -t pid -p $PID -o NPROCS) = 6 ]"),
     ),

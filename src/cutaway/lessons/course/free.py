@@ -29,7 +29,7 @@ LESSON = Lesson(
         ),
         say("Where are the 300 MB, then? In the container's control group, and nowhere else:"),
         do("PID=$(‹engine› inspect -f '{{.State.Pid}}' learn)"),
-        do("GROUP=‹memory tree›$(sed -n 's/^[0-9]*:memory://p' /proc/$PID/cgroup)", on="v1"),
+        do("GROUP=‹memory tree›$(sed -n 's/^[0-9]*:memory://p' \\\n  /proc/$PID/cgroup)", on="v1"),
         do("GROUP=‹memory tree›$(sed -n 's/^0:://p' /proc/$PID/cgroup)", on="v2"),
         do("grep . $GROUP/memory.limit_in_bytes $GROUP/memory.usage_in_bytes", on="v1"),
         do("grep . $GROUP/memory.max $GROUP/memory.current", on="v2"),

@@ -45,9 +45,12 @@ LESSON = Lesson(
             not counted, and no limit holds for it. `‹engine› exec` would have joined them, too.
         """),
         do("echo $$; sleep 27182 &", at="entered"),
-        do("cat /proc/$(pgrep -n -f '^sleep 27182')/cgroup | tail -n 3; echo; tail -n 3 /proc/$PID/cgroup"),
+        do(
+            "until OURS=$(pgrep -n -f '^sleep 27182'); do sleep .1; done\n"
+            "tail -n 2 /proc/$OURS/cgroup /proc/$PID/cgroup"
+        ),
         check("Our sleep is not in the container's control group.",
-              "! cmp -s /proc/$(pgrep -n -f '^sleep 27182')/cgroup /proc/$PID/cgroup"),
+              "! cmp -s /proc/$OURS/cgroup /proc/$PID/cgroup"),
         leave("entered"),
         check("The container has not noticed: it runs.", "[ -e /proc/$PID ]"),
     ),

@@ -17,8 +17,8 @@ LESSON = Lesson(
             Two lower directories, an upper one, one that the kernel needs to work in, and one to look at it all:
         """),
         do("mkdir lower1 lower2 upper work merged"),
-        do("echo 'I am of lower1' > lower1/change-me; echo 'I am of lower2' > lower2/delete-me"),
-        do("echo 'lower1 says' > lower1/both; echo 'lower2 says' > lower2/both"),
+        do("echo 'I am of lower1' > lower1/change-me\necho 'I am of lower2' > lower2/delete-me"),
+        do("echo 'lower1 says' > lower1/both\necho 'lower2 says' > lower2/both"),
         do(
             "mount -t overlay -o lowerdir=lower1:lower2,upperdir=upper,workdir=work \\\n  overlay merged",
             undo="umount merged",

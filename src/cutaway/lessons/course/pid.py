@@ -44,7 +44,7 @@ LESSON = Lesson(
         check("No strangers are seen.", "! ps -e -o comm= | grep -vE 'bash|sleep|ps|grep'", at="inside"),
         do("top -b -n 1 | head -n 12", at="inside"),
         say("Now from outside. There the shell is a child of `unshare`, and a process of this machine like any other:"),
-        do("INNER=$(pgrep -P $(pgrep -n -f '^unshare --fork --pid --mount-proc')); echo $INNER"),
+        do("INNER=$(pgrep -P $(pgrep -n -f '^unshare --fork --pid --mount-proc'))\necho $INNER"),
         do("ps -o pid,ppid,args --pid $INNER --ppid $INNER"),
         check("Outside, the same four sleepers have other numbers.", "[ $(pgrep -c -P $INNER -x sleep) = 4 ]"),
         say("The kernel knows both numbers of a process, the outermost first:"),

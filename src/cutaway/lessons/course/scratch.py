@@ -15,18 +15,18 @@ LESSON = Lesson(
             An image is a few tar archives with a description; `docker save` gives them to you. This one is made on the
             spot. Its first layer is busybox, which is a whole small system in one file:
         """),
-        do("mkdir -p base/{bin,dev,etc,proc,root,run,tmp,var} && cp $(which busybox) base/bin/"),
+        do("mkdir -p base/{bin,dev,etc,proc,root,run,tmp,var}\ncp $(which busybox) base/bin/"),
         do("chroot base /bin/busybox --install -s /bin && ls base/bin | wc -l"),
-        do("echo root:x:0:0::/root:/bin/sh > base/etc/passwd; echo root:x:0: > base/etc/group"),
+        do("echo root:x:0:0::/root:/bin/sh > base/etc/passwd\necho root:x:0: > base/etc/group"),
         do("tar -C base -cf layer1.tar ."),
         say("The second layer is what our container is for: a web server, and a page for it to serve."),
-        do("mkdir -p web/www && echo 'Hello from a container made by hand' > web/www/index.html"),
+        do("mkdir -p web/www\necho 'Hello from a container made by hand' > web/www/index.html"),
         say("This machine has nginx. It comes along with the libraries it is linked with.", on="nginx"),
         do("mkdir -p web/etc web/var/lib/nginx web/var/log/nginx", on="nginx"),
         do("cp --parents $(which nginx) $(ldd $(which nginx) | grep -o '/[^ ]*') web/", on="nginx"),
         do(
             "echo 'user root; worker_processes 1; pid /run/nginx.pid; events {}\n"
-            "      http { access_log off; server { listen 80; root /www; } }' > web/etc/nginx.conf",
+            "http { access_log off; server { listen 80; root /www; } }' \\\n  > web/etc/nginx.conf",
             on="nginx",
         ),
         say("""
@@ -65,7 +65,7 @@ LESSON = Lesson(
         do("echo 10M > ‹memory tree›/learn/memory.limit_in_bytes", on="v1"),
         do("echo 0 > ‹memory tree›/learn/memory.swappiness", on="v1"),
         do("echo 10M > ‹memory tree›/learn/memory.max", on="v2"),
-        do("[ ! -e ‹memory tree›/learn/memory.swap.max ] || echo 0 > ‹memory tree›/learn/memory.swap.max", on="v2"),
+        do("[ ! -e ‹memory tree›/learn/memory.swap.max ] ||\n  echo 0 > ‹memory tree›/learn/memory.swap.max", on="v2"),
         say("""
             All is ready but a process. `ip netns exec` enters the network, `unshare` makes the other namespaces,
             `chroot` makes our overlay the root, `env -i` leaves the variables behind:
@@ -85,7 +85,7 @@ LESSON = Lesson(
         check("The shell is process 1.", "[ $$ = 1 ]", at="container"),
         check("The machine's own name has not changed.", '[ "$(hostname)" != handmade ]'),
         say("From outside, the shell is put into the control group; what it starts will be in there, too."),
-        do("INNER=$(pgrep -P $(pgrep -n -f '^unshare --fork --pid --mount --uts')); echo $INNER"),
+        do("INNER=$(pgrep -P $(pgrep -n -f '^unshare --fork --pid --mount'))\necho $INNER"),
         do("echo $INNER > ‹memory tree›/learn/cgroup.procs"),
         do("nginx -c /etc/nginx.conf", at="container", on="nginx"),
         do("httpd -h /www", at="container", on="no nginx"),
@@ -94,7 +94,7 @@ LESSON = Lesson(
         do("‹get› http://192.168.22.2/"),
         check("nginx answers from the host.", "‹get› http://192.168.22.2/ | grep -q 'made by hand'", on="nginx"),
         check("httpd answers from the host.", "‹get› http://192.168.22.2/ | grep -q 'made by hand'", on="no nginx"),
-        do("for pid in $(cat ‹memory tree›/learn/cgroup.procs); do ps -o pid,rss,args --no-headers $pid; done"),
+        do("ps -o pid,rss,args $(cat ‹memory tree›/learn/cgroup.procs)"),
         ask(
             "The group may use 10 MB. What happens when a process in it wants 50?",
             right="the kernel kills that process",

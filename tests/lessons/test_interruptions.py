@@ -1,0 +1,66 @@
+"""Leaving a lesson, at every step of every lesson: nothing stays."""
+
+from __future__ import annotations
+
+import os
+import signal
+from functools import partial
+
+import pytest
+
+from cutaway.lessons.course import COURSE
+from cutaway.lessons.interruption import Interrupted, Interruption
+from cutaway.lessons.lesson import Do, Leave, Lesson, Open
+from cutaway.lessons.play import perform
+from cutaway.lessons.screens import Silence
+from cutaway.lessons.setting import find_setting
+from tests.children import in_child
+from tests.engines import Engine
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Interrupting(Silence):
+    """Sends this process a signal when a command begins; it is noticed while the command runs."""
+
+    def __init__(self, interruption: Interruption, at: int) -> None:
+        super().__init__(interruption)
+        self.left = at
+
+    def command(self, at: str, command: str, *, wait: bool = True) -> None:  # noqa: ARG002
+        if self.left == 0:
+            os.kill(os.getpid(), SIGNALS[len(at + command) % len(SIGNALS)])
+        self.left -= 1
+
+
+def take(lesson: Lesson, until: int) -> bool:
+    """Whether the lesson ended because of the signal, and not by itself."""
+    setting = find_setting(lesson, "cutaway")
+    with Interruption() as interruption:
+        try:
+            perform(lesson, setting, Interrupting(interruption, until), interruption)
+        except Interrupted:
+            return True
+    return False
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("busybox")
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("lesson", COURSE, ids=lambda lesson: lesson.topic)
+def test_a_signal_at_any_step_leaves_nothing(cutaway: Engine, lesson: Lesson, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("CUTAWAY_ROOT", "CUTAWAY_RUNTIME_DIR"):
+        monkeypatch.setenv(name, cutaway.environment[name])
+    ended_early = [in_child(partial(take, lesson, step)) for step in range(_commands(lesson))]
+    assert all(ended_early)
+
+
+def _commands(lesson: Lesson) -> int:
+    """How many are typed, those that take something back included."""
+    there = list(find_setting(lesson, "cutaway").steps(lesson))
+    typed = [step for step in there if isinstance(step, Do | Open | Leave)]
+    undone = {step.command for step in typed if isinstance(step, Do)}
+    left = {step.name for step in typed if isinstance(step, Leave)}
+    undos = [step for step in typed if isinstance(step, Do | Open) and step.undo and step.undo not in undone]
+    exits = [step for step in typed if isinstance(step, Open) and step.name not in left]
+    return len(typed) + len(undos) + len(exits)
