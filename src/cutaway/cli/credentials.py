@@ -77,8 +77,14 @@ class CredentialStore:
 
     def _directory(self) -> str:
         environment = self._caller.environment
-        home = environment.get("HOME") or pwd.getpwuid(self._uid).pw_dir
-        return self._caller.path(environment.get("DOCKER_CONFIG") or os.path.join(home, ".docker"))
+        named = environment.get("DOCKER_CONFIG") or os.path.join(environment.get("HOME") or self._home(), ".docker")
+        return self._caller.path(named)
+
+    def _home(self) -> str:
+        try:
+            return pwd.getpwuid(self._uid).pw_dir
+        except KeyError:
+            raise InvalidArgument(f"user {self._uid} has no home directory: set HOME or DOCKER_CONFIG") from None
 
     def get(self, domain: str) -> Credentials | None:
         """Those for the registry `domain`, if there are any."""

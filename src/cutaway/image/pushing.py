@@ -138,7 +138,7 @@ def _send(repository: Repository, layer: Origin, descriptor: Descriptor, path: s
             yield chunk
 
     upload_blob(repository, descriptor.digest, descriptor.size, contents)
-    _tell(layer, "Pushed")
+    _tell(layer, "Pushed", descriptor.size)
     return descriptor
 
 
@@ -178,5 +178,5 @@ def _of_oci(layer: Descriptor) -> Descriptor:
     return Descriptor(layer.digest, MEDIA_TYPES[kind], layer.size)
 
 
-def _tell(layer: Origin, status: str) -> None:
-    report({"progress": {"layer": layer.stored.diff_id, "status": status, "total": layer.stored.size}})
+def _tell(layer: Origin, status: str, total: int = 0) -> None:
+    report({"progress": {"layer": layer.stored.diff_id, "status": status, "total": total or layer.stored.size}})

@@ -169,7 +169,10 @@ def _write(target: int, chunks: Iterable[bytes]) -> None:
     for chunk in chunks:
         left = memoryview(chunk)
         while left:
-            left = left[os.write(target, left) :]
+            try:
+                left = left[os.write(target, left) :]
+            except OSError as error:
+                raise ImageError(f"cannot write the archive: {error.strerror}") from None
 
 
 def unpack(root: int, path: str, source: int, owner: tuple[int, int] | None, keep_kind: bool) -> None:
