@@ -47,7 +47,7 @@ format: $(VENV)/tested ## put the sources in the house's format
 	$(VENV)/bin/ruff check --fix .
 
 bench: $(VENV)/installed ## measure against Docker, podman, runc, crun and bubblewrap; writes docs/benchmarks.md
-	@packaging/debian-packages busybox-static
+	@packaging/debian-packages busybox-static docker-registry mmdebstrap skopeo
 	@$(VENV)/bin/python -m bench
 
 install: ## install into /opt/cutaway, with the command in /usr/local/bin and a systemd unit
@@ -55,11 +55,14 @@ install: ## install into /opt/cutaway, with the command in /usr/local/bin and a 
 	$(PYTHON) -m venv $(INSTALL_DIR)
 	rm -rf build
 	$(INSTALL_DIR)/bin/pip install --quiet .
+	packaging/protect-interpreter -u $(INSTALL_DIR)/bin
 	$(call start-directly,$(INSTALL_DIR)/bin)
+	packaging/protect-interpreter $(INSTALL_DIR)/bin
 	ln -sf $(INSTALL_DIR)/bin/cutaway $(INSTALL_DIR)/bin/cutaway-oci $(PREFIX)/bin
 	[ ! -d $(UNIT_DIR) ] || install -m 644 packaging/cutaway.service $(UNIT_DIR)
 
 uninstall: ## take away what `make install` installed; containers and images stay
+	packaging/protect-interpreter -u $(INSTALL_DIR)/bin
 	rm -rf $(INSTALL_DIR) $(PREFIX)/bin/cutaway $(PREFIX)/bin/cutaway-oci $(UNIT_DIR)/cutaway.service
 
 clean: ## remove the virtual environment and what the tools have cached
