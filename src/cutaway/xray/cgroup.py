@@ -23,26 +23,35 @@ if TYPE_CHECKING:
     Found = TypeVar("Found")
 
 _NANOSECONDS = 1e9
+_LIMIT_V1, _LIMIT_V2 = "memory.limit_in_bytes", "memory.max"
 _RESOURCES = ("cpu", "memory", "io")
 
 
-def of_group(group: Group) -> Cgroup:
-    """The cgroup of a container as it is now; what cannot be read is as if it had not been used."""
+def of_group(group: Group, *, brief: bool = False) -> Cgroup:
+    """The cgroup of a container as it is now; what cannot be read is as if it had not been used. `brief`: what a list
+    has room for, memory and CPU time."""
     paths = _paths(group)
     own = bool(group.mark.path) or _differs_from_keepers(group, paths)
-    layout = host_layout()
-    read = _Reader(paths)
+    ask = _Reader(paths)
     path = group.mark.path or paths.get("memory") or next(iter(paths.values()), "/")
     found = Cgroup(version=_version(), path=path, own=own)
-    if own:
-        found.memory = read("memory", "memory", _memory) or found.memory
-        found.cpu = _cpu(read)
-        found.tasks = read("pids", "pids", _tasks) or found.tasks
-        found.disks = read("blkio", "io", _disks) or []
-        found.frozen = bool(read("freezer", "freezer", lambda hierarchy, path: hierarchy.is_frozen(path)))
-        if layout.unified and (path := paths.get("", "/").strip("/")):
-            found.pressure = list(_pressure(layout.unified.directory(path)))
+    if own and brief:
+        found.memory = ask("memory", "memory", _memory_in_use) or found.memory
+        found.cpu = _time_used(ask)
+    elif own:
+        _fill(found, ask, paths)
     return found
+
+
+def _fill(found: Cgroup, ask: _Reader, paths: dict[str, str]) -> None:
+    found.memory = ask("memory", "memory", _memory) or found.memory
+    found.cpu = _cpu(ask)
+    found.tasks = ask("pids", "pids", _tasks) or found.tasks
+    found.disks = ask("blkio", "io", _disks) or []
+    found.frozen = bool(ask("freezer", "freezer", lambda hierarchy, path: hierarchy.is_frozen(path)))
+    unified, path = host_layout().unified, paths.get("", "/").strip("/")
+    if unified and path:
+        found.pressure = list(_pressure(unified.directory(path)))
 
 
 def host_version() -> str:
@@ -102,9 +111,16 @@ class _Reader:
             return None
 
 
+def _memory_in_use(hierarchy: Hierarchy, path: str) -> Memory:
+    """Use and limit alone."""
+    usage, limit = ("usage_in_bytes", _LIMIT_V1) if hierarchy.version == 1 else ("current", _LIMIT_V2)
+    directory = hierarchy.directory(path)
+    return Memory(usage=int(read(f"{directory}/memory.{usage}")), limit=read_limit(f"{directory}/{limit}"))
+
+
 def _memory(hierarchy: Hierarchy, path: str) -> Memory:
     found = hierarchy.memory(path)
-    file = "memory.limit_in_bytes" if hierarchy.version == 1 else "memory.max"
+    file = _LIMIT_V1 if hierarchy.version == 1 else _LIMIT_V2
     limit, limited_by = _tightest(hierarchy, path, found.limit, lambda directory: read_limit(f"{directory}/{file}"))
     return Memory(
         usage=found.usage,
@@ -136,12 +152,18 @@ def _tightest(
     return best, limited_by
 
 
-def _cpu(ask: _Reader) -> Cpu:
+def _time_used(ask: _Reader) -> Cpu:
+    found = Cpu()
     spent = ask("cpuacct", "cpu", lambda hierarchy, path: hierarchy.cpu(path))
-    found = ask("cpu", "cpu", _cpu_limits) or Cpu()
     if spent:
         found.time, found.user_time = spent.total / _NANOSECONDS, spent.user / _NANOSECONDS
         found.system_time = spent.system / _NANOSECONDS
+    return found
+
+
+def _cpu(ask: _Reader) -> Cpu:
+    found, spent = ask("cpu", "cpu", _cpu_limits) or Cpu(), _time_used(ask)
+    found.time, found.user_time, found.system_time = spent.time, spent.user_time, spent.system_time
     found.cpus = ask("cpuset", "cpuset", _cpuset) or ""
     return found
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import re
+from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from cutaway.kernel import procfs
@@ -49,6 +50,7 @@ class Mark(NamedTuple):
     path: str = ""
 
 
+@cache
 def of_cgroup(path: str) -> Mark:
     """What a cgroup's path says; of containers in containers, the innermost."""
     best = Mark()

@@ -31,8 +31,10 @@ class View:
         self._sight = Sight()
         self._networks = Networks()
         self._groups = finding.groups(self._sight)
-        self._hostnames = {group.init.pid: _hostname(group, self._sight) for group in self._groups}
-        self._names = {group.init.pid: _name(group, self._hostnames[group.init.pid]) for group in self._groups}
+        self._boot_time = procfs.boot_time()
+        nameless = [group for group in self._groups if not group.mark.name]
+        self._hostnames = {group.init.pid: _hostname(group, self._sight) for group in nameless}
+        self._names = {group.init.pid: _name(group, self._hostnames.get(group.init.pid)) for group in self._groups}
         self._sharers = namespaces.Sharers((self._names[group.init.pid], group) for group in self._groups)
         self._roots: files.Roots | None = None
         self.host = self._look()
@@ -57,21 +59,19 @@ class View:
         return host
 
     def _summary(self, group: Group) -> Container:
-        init, unseen = group.init, list[str]()
+        init = group.init
         return Container(
             name=self._names[init.pid],
             id=group.mark.id,
             engine=group.mark.engine,
             pid=init.pid,
-            hostname=self._hostnames[init.pid],
-            started=procfs.boot_time() + init.stat.start_time / procfs.TICKS_PER_SECOND,
+            hostname=self._hostnames.get(init.pid),
+            started=self._boot_time + init.stat.start_time / procfs.TICKS_PER_SECOND,
             command=init.command,
             process_count=len(group.members),
+            addresses=self._networks.addresses(group, self._sight),
             within=self._names[group.within.init.pid] if group.within else "",
-            keeper=_keeper(group),
-            cgroup=cgroup.of_group(group),
-            network=self._networks.of_group(group, self._sight, unseen, brief=True),
-            unseen=unseen,
+            cgroup=cgroup.of_group(group, brief=True),
         )
 
     def find(self, wanted: str) -> Container:
@@ -80,12 +80,12 @@ class View:
         everything = self.host.containers
         inits = _by_pid(self._groups, wanted)
         ways = (
-            [each for each in everything if each.name == wanted or each.id == wanted],
-            [each for each in everything if each.pid in inits],
-            [each for each in everything if len(wanted) > 1 and each.id.startswith(wanted)],
-            [each for each in everything if each.hostname == wanted and wanted != self.host.name],
+            (each for each in everything if wanted in (each.name, each.id)),
+            (each for each in everything if each.pid in inits),
+            (each for each in everything if len(wanted) > 1 and each.id.startswith(wanted)),
+            (each for each in everything if wanted != self.host.name and self._calls_itself(each) == wanted),
         )
-        found = next(filter(None, ways), [])
+        found = next((way for way in map(list, ways) if way), [])
         if len(found) > 1:
             pids = ", ".join(f"{each.pid} ({each.engine})" for each in found)
             raise NotFound(f"{wanted} is the name of {len(found)} containers: name one by its PID: {pids}")
@@ -98,10 +98,19 @@ class View:
         for container in self.host.containers:
             self.open(container, measure)
 
+    def _calls_itself(self, container: Container) -> str | None:
+        if container.hostname is None:
+            container.hostname = _hostname(self._group_of(container), self._sight)
+        return container.hostname
+
+    def _group_of(self, container: Container) -> Group:
+        return next(group for group in self._groups if group.init.pid == container.pid)
+
     def open(self, container: Container, measure: files.Measure) -> None:
         """Fills in what the list of all does not need. What ends meanwhile leaves what was seen until then."""
-        group = next(group for group in self._groups if group.init.pid == container.pid)
-        unseen: list[str] = []
+        group, unseen = self._group_of(container), list[str]()
+        self._calls_itself(container)
+        container.keeper, container.cgroup = _keeper(group), cgroup.of_group(group)
         container.processes = processes.of_group(group)
         container.namespaces = namespaces.of_group(group, self._sight, self._sharers)
         container.network = self._networks.of_group(group, self._sight, unseen)
@@ -110,8 +119,7 @@ class View:
             container.root = files.root(mounts, self._all_roots(), measure, unseen)
             container.mounts = files.mounts_inside(mounts)
         try:
-            found = container.cgroup or cgroup.of_group(group)
-            container.security = security.of_group(group, mounts, container.namespaces, found, unseen)
+            container.security = security.of_group(group, mounts, container.namespaces, container.cgroup, unseen)
         except (ProcessLookupError, KeyError):
             unseen.append("what it may do: its first process has ended")
         if group.mark.engine in engines.NAMELESS and len(group.mark.id) == 64 and not group.mark.name:
@@ -161,11 +169,10 @@ def _hostname(group: Group, sight: Sight) -> str | None:
     if "uts" not in sight.own(group.init):
         return None if group.init.namespaces is None else os.uname().nodename
     try:
-        home, theirs = (
-            os.open(f"/proc/{pid}/ns/uts", os.O_RDONLY | os.O_CLOEXEC) for pid in ("thread-self", group.init.pid)
-        )
+        theirs = os.open(f"/proc/{group.init.pid}/ns/uts", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return None
+    home = os.open("/proc/thread-self/ns/uts", os.O_RDONLY | os.O_CLOEXEC)
     try:
         setns(theirs, CLONE_NEWUTS)
         try:

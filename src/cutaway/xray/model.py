@@ -228,7 +228,8 @@ class Container(Struct):
     """`name` as its engine calls it where the kernel knows that, else the short ID or the program. `engine`: "cutaway",
     "Docker", "podman", "containerd", "Kubernetes", "CRI-O", "LXC", "systemd-nspawn", "bubblewrap", "unshare",
     "unknown".
-    `pid`: of its first process. `within`: the name of the container it runs in.
+    `pid`: of its first process. `within`: the name of the container it runs in. `addresses`: those that others reach it
+    by; None where it has the host's, or they cannot be read.
     """
 
     name: str
@@ -239,6 +240,7 @@ class Container(Struct):
     started: float
     command: str
     process_count: int
+    addresses: list[str] | None = None
     within: str = ""
     keeper: Keeper | None = None
     processes: list[Process] = []

@@ -17,11 +17,14 @@ from cutaway.xray.model import Bridge, Interface, Network, Peer, Port
 from cutaway.xray.sight import arguments
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator
+    from typing import TypeVar
 
     from cutaway.kernel.netlink.route import Link
     from cutaway.xray.finding import Group
     from cutaway.xray.sight import Sight
+
+    Found = TypeVar("Found")
 
 _ANYWHERE = ("0.0.0.0/0", "::/0")
 _PROXY = "docker-proxy"
@@ -70,8 +73,17 @@ class Networks:
             if link.kind == "bridge"
         ]
 
-    def of_group(self, group: Group, sight: Sight, unseen: list[str], *, brief: bool = False) -> Network:
-        """The network of a container; `brief`: without translation and ports, for which rules must be read."""
+    def addresses(self, group: Group, sight: Sight) -> list[str] | None:
+        """The addresses of a container without those of loopback and the link; None where they cannot be read, or are
+        the host's."""
+        namespaces = group.init.namespaces
+        if namespaces is None or namespaces["net"] in sight.host["net"]:
+            return None
+        found = _asked(group.init.pid, RouteSocket.addresses)
+        return None if found is None else _beyond_the_link(each.interface for each in found)
+
+    def of_group(self, group: Group, sight: Sight, unseen: list[str]) -> Network:
+        """The network of a container."""
         namespaces = group.init.namespaces
         if namespaces is None:
             return _from_proc(group.init.pid)
@@ -83,13 +95,12 @@ class Networks:
             return _from_proc(group.init.pid)
         found = Network(own=True, gateway=space.gateway)
         found.interfaces = [self._with_peer(space, link) for link in space.links.values() if not link.loopback]
-        if not brief:
-            self._translate(found, unseen)
+        self._translate(found, unseen)
         return found
 
     def _of(self, pid: int, inode: int) -> Space | None:
         if inode not in self._spaces:
-            self._spaces[inode] = _read(pid)
+            self._spaces[inode] = _asked(pid, Space)
         return self._spaces[inode]
 
     def _with_peer(self, space: Space, link: Link) -> Interface:
@@ -173,8 +184,8 @@ def _with_proxies(ports: list[Port], proxied: Iterator[Port]) -> list[Port]:
     return ports
 
 
-def _read(pid: int) -> Space | None:
-    """None where it may not be entered, or is gone."""
+def _asked(pid: int, ask: Callable[[RouteSocket], Found]) -> Found | None:
+    """What a socket in the network namespace of a process answers; None where that may not be entered, or is gone."""
     try:
         netns = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
@@ -183,11 +194,15 @@ def _read(pid: int) -> Space | None:
         with network_namespace(netns):
             route = RouteSocket()
         with route:
-            return Space(route)
+            return ask(route)
     except OSError:
         return None
     finally:
         os.close(netns)
+
+
+def _beyond_the_link(interfaces: Iterable[str]) -> list[str]:
+    return [each for each in interfaces if not each.startswith(("127.", "::1/", "fe80:"))]
 
 
 def _interface(space: Space, link: Link) -> Interface:

@@ -314,16 +314,12 @@ def _fit(text: str, width: int, *, right: bool = False) -> str:
 
 
 def _row(container: Container) -> tuple[str, ...]:
-    found, network = container.cgroup, container.network
+    found = container.cgroup
     memory = cpu = "-"
     if found and found.own:
         limit = f"/{units.short(found.memory.limit)}" if found.memory.limit else ""
         memory, cpu = f"{units.short(found.memory.usage)}{limit}", units.seconds(found.cpu.time)
-    addresses = [each for interface in network.interfaces for each in interface.addresses] if network else []
-    address = next(
-        (each.partition("/")[0] for each in addresses if ":" not in each),
-        "host" if network and network.own is False else "-",
-    )
+    address = next((each.partition("/")[0] for each in container.addresses or [] if ":" not in each), "-")
     return container.name, container.engine, str(container.pid), str(container.process_count), memory, cpu, address
 
 

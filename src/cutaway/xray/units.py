@@ -40,6 +40,18 @@ def ago(count: float) -> str:
     return "a moment"
 
 
+def age(count: float) -> str:
+    """The same where there is little room: `"3 h"`."""
+    return next(
+        (
+            f"{int(count // length)} {name[:3] if name == 'minute' else name[0]}"
+            for length, name in _SPANS
+            if count >= length
+        ),
+        "0 s",
+    )
+
+
 def cpus(count: float) -> str:
     """`"0.5 CPUs"`, `"1 CPU"`."""
     return f"{count:.2f}".rstrip("0").rstrip(".") + (" CPU" if count == 1 else " CPUs")

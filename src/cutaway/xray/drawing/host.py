@@ -197,7 +197,7 @@ def _card(canvas: Canvas, host: Host, container: Container, x: float, y: float, 
     canvas.text(inner, top + 25, container.name, "ink bold", 16, room=room)
     engine = min(width_of(container.engine, 11.5, "bold"), room / 2)
     canvas.text(inner, top + 44, container.engine, f"engine bold {style}", 11.5, room=engine + 1)
-    age = units.ago(time.time() - container.started)
+    age = units.age(time.time() - container.started)
     within = f" · in {container.within}" if container.within else ""
     facts = f"PID {container.pid} · {age}{within}"
     canvas.text(inner + room, top + 44, facts, "muted", 11, room=room - engine - 8, anchor="end")
