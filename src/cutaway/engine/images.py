@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from cutaway.engine import model
-from cutaway.engine.errors import Conflict, EngineError, InvalidArgument, NotFound
+from cutaway.engine.errors import Conflict, EngineError, InvalidArgument, NotFound, sentence
 from cutaway.engine.interface import Pulled, Pushed, Step
 from cutaway.image import config, errors, host
 from cutaway.image.references import familiar, is_digest, short_id
@@ -165,6 +165,8 @@ def explained() -> Iterator[None]:
     except errors.ImageError as error:
         kind = next((kind for of, kind in _KINDS.items() if isinstance(error, of)), EngineError)
         raise kind(str(error)) from None
+    except OSError as error:
+        raise EngineError(f"cannot keep the image: {sentence(error)}") from None
 
 
 def _without_none(value: Any) -> Any:

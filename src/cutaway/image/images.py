@@ -123,6 +123,8 @@ class Images:
         self._leftovers = self._store.leftovers()
         self._found: dict[str, Image] = {}
         self._sizes: dict[str, int] = {}
+        self._thrown_away: list[str] = []
+        self._removing = asyncio.Lock()
         self._settling: asyncio.Task[None] | None = None
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
@@ -524,8 +526,12 @@ class Images:
                 await self._remove_files([name])
 
     async def _remove_files(self, names: Sequence[str]) -> None:
-        if names:
-            await offload.run({"do": "remove", "directory": self._store.staging, "names": names})
+        """Removes what was moved to the staging directory, together with all else that has come there by then."""
+        self._thrown_away += names
+        async with self._removing:
+            names, self._thrown_away = self._thrown_away, []
+            if names:
+                await offload.run({"do": "remove", "directory": self._store.staging, "names": names})
 
 
 def _tag(reference: str) -> str:
