@@ -69,6 +69,8 @@ _SCMP_ARCH_X32 = 0x4000003E
 
 _INSTRUCTION = "HBBI"  # struct sock_filter: code, jt, jf, k
 _SIZE = struct.calcsize(_INSTRUCTION)
+_WITHOUT_REFERENCES = 2
+"""A version of marshal's format in which equal values are equal bytes."""
 MOST_BYTES = 4096 * _SIZE
 """The longest filter the kernel takes (BPF_MAXINSNS)."""
 
@@ -286,17 +288,17 @@ def compile_cached(profile: Profile, directory: str) -> bytes:
 
 
 def _digest(content: bytes) -> bytes:
-    from hashlib import sha256  # takes longer to import than all of this file
+    from _blake2 import blake2b  # `hashlib` takes longer to import than all of this file
 
-    return sha256(content).digest()
+    return bytes(blake2b(content, digest_size=32).digest())
 
 
 def _key(profile: Profile) -> str:
     """Names a profile, and what else its filter depends on: the machine, its kernel, libseccomp."""
-    from json import dumps
+    from marshal import dumps
 
-    subject = [os.uname().machine, _has_x32(), _libseccomp().seccomp_version()[:3], profile]
-    return _digest(dumps(subject, sort_keys=True).encode()).hex() + ".bpf"
+    subject = [os.uname().machine, _has_x32(), tuple(_libseccomp().seccomp_version()[:3]), profile]
+    return _digest(dumps(subject, _WITHOUT_REFERENCES)).hex() + ".bpf"
 
 
 def _read(name: str) -> bytes | None:
