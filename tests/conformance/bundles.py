@@ -51,7 +51,7 @@ class Runtime:
 
     def __init__(self, directory: Path) -> None:
         self.root = directory / "state"
-        self.containers: set[str] = set()
+        self.containers: list[str] = []
         self.options: tuple[str, ...] = ()
 
     def __call__(self, *words: str, timeout: float = 30, **more: Any) -> Finished:
@@ -63,7 +63,7 @@ class Runtime:
         return Finished(done.args, done.returncode, done.stdout, done.stderr)
 
     def delete_all(self) -> None:
-        for identifier in self.containers:
+        for identifier in dict.fromkeys(self.containers):
             self("delete", "--force", identifier)
 
 
@@ -126,7 +126,7 @@ class Bundle:
     def does(self, verb: str, *words: str, **more: Any) -> Finished:
         """`create` or `run`."""
         self.write()
-        self.runtime.containers.add(self.id)
+        self.runtime.containers.append(self.id)
         return self.runtime(verb, "--bundle", str(self.directory), *words, self.id, **more)
 
     def create(self, *args: str) -> None:
@@ -138,7 +138,7 @@ class Bundle:
     def is_created(self) -> bool:
         """Whether it could be."""
         self.write()
-        self.runtime.containers.add(self.id)
+        self.runtime.containers.append(self.id)
         command = [RUNTIME, "--root", str(self.runtime.root), "create", "--bundle", str(self.directory), self.id]
         null = subprocess.DEVNULL
         return subprocess.run(command, stdin=null, stdout=null, stderr=null, timeout=30, check=False).returncode == 0

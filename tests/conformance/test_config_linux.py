@@ -204,6 +204,16 @@ def test_clocks_have_the_offsets_asked_for(bundle: Bundle) -> None:
 
 
 @must("Offset for time namespace")
+def test_who_is_executed_later_sees_the_same_clocks(bundle: Bundle) -> None:
+    bundle.with_namespace("time")
+    bundle.linux["timeOffsets"] = {"boottime": {"secs": 1000000}}
+    bundle.create("sleep", "60")
+    bundle.start()
+    done = bundle.runtime("exec", bundle.id, "cut", "-d.", "-f1", "/proc/uptime")
+    assert int(done.stdout) > 1000000, done.said
+
+
+@must("Offset for time namespace")
 def test_offsets_without_a_new_time_namespace_are_an_error(bundle: Bundle) -> None:
     bundle.linux["timeOffsets"] = {"boottime": {"secs": 10}}
     assert "linux.timeOffsets: needs a new time namespace" in bundle.refusal()
@@ -364,6 +374,23 @@ def test_a_relative_path_leads_to_the_same_place_each_time(bundle: Bundle) -> No
     assert first == second
     assert f"/some/{name}" in first
     remove_parents("cutaway/some")
+
+
+@must("Cgroups path")
+@pytest.mark.vm
+@pytest.mark.parametrize("own", [True, False])
+def test_mounted_cgroups_show_the_containers_own_alone(bundle: Bundle, own: bool) -> None:
+    if not own:
+        bundle.without_namespace("cgroup")
+    bundle.mount("/sys/fs/cgroup", "cgroup", "cgroup", "nosuid", "noexec", "nodev", "ro")
+    hierarchy = host_layout().find("pids")
+    assert hierarchy
+    place = (
+        "" if all(each.version == 2 for each in host_layout().hierarchies) else os.path.basename(hierarchy.mount_point)
+    )
+    bundle.linux["resources"] = {"pids": {"limit": 23}}
+    assert bundle.shell(f"cat /sys/fs/cgroup/{place}/pids.max; wc -l < /sys/fs/cgroup/{place}/cgroup.procs")[:2] == "23"
+    assert "Read-only" in bundle.runs("mkdir", f"/sys/fs/cgroup/{place}/x").stderr
 
 
 @must("Cgroups path")

@@ -98,6 +98,15 @@ def test_a_directory_that_is_no_bundle_is_an_error(bundle: Bundle, runtime: Runt
     assert done.returncode != 0 and "config.json" in done.said
 
 
+@must("Create")
+def test_a_root_can_be_entered_without_pivoting(bundle: Bundle) -> None:
+    (bundle.rootfs / "only-inside").touch()
+    done = bundle.does("run", "--no-pivot")
+    assert done.returncode == 0, done.said
+    bundle.process["args"] = ["ls", "/"]
+    assert "only-inside" in bundle.does("run", "--no-pivot").stdout
+
+
 @must("Lifecycle")
 def test_changes_of_the_configuration_after_creation_have_no_effect(bundle: Bundle) -> None:
     bundle.create("sh", "-c", "echo first > /ran")

@@ -28,8 +28,20 @@ from cutaway.plan.namespaces import (
     NewNamespaces,
     NewTimeNamespace,
 )
-from cutaway.plan.process import LoadSeccomp, SetExecLabel, SetOomScore, SetRlimits
-from cutaway.runtime.compile import KERNEL_NAMES, Given, is_bind, machine, program, session, shown_hierarchies, tree
+from cutaway.plan.process import LoadSeccomp
+from cutaway.runtime.compile import (
+    KERNEL_NAMES,
+    Given,
+    is_bind,
+    label,
+    limits,
+    machine,
+    program,
+    scheduling,
+    session,
+    shown_hierarchies,
+    tree,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -160,6 +172,8 @@ def _place(
     from cutaway.plan.cgroups import create_operations, join_operation
 
     linux = spec.get("linux", {})
+    if os.geteuid() != 0 and not linux.get("resources"):  # who may make none stays in the caller's
+        return
     parts.cgroup = cgroup_path(linux.get("cgroupsPath", ""), identifier)
     parts.before += create_operations(parts.cgroup, with_default_devices(linux.get("resources", {})), layout)
     join = join_operation(parts.cgroup, layout)
@@ -225,7 +239,7 @@ def _inside(
 ) -> None:
     linux = spec.get("linux", {})
     given.preserved = preserved
-    parts.setup += [*given.join_cgroup, *_label(spec["process"])]
+    parts.setup += [*given.join_cgroup, *label(spec["process"])]
     if "user" in kinds:
         parts.setup.append(BecomeRoot())
     if kinds.get("cgroup") == "":
@@ -238,13 +252,6 @@ def _inside(
     *enter, execute = program(_process(parts, spec["process"], in_user_namespace="user" in kinds), given)
     parts.enter += enter
     parts.program = [execute]
-
-
-def _label(process: dict[str, Any]) -> list[Operation]:
-    """What the kernel's security modules know the program by; the process still sees the host's /proc here."""
-    profile = process.get("apparmorProfile", "unconfined")
-    wanted = [f"exec {profile}"] if profile not in ("", "unconfined") else []
-    return [SetExecLabel(label) for label in [*wanted, process.get("selinuxLabel", "")] if label]
 
 
 def _root(spec: dict[str, Any], kinds: dict[str, str]) -> list[Operation]:
@@ -277,19 +284,10 @@ def _memory(linux: dict[str, Any]) -> list[Operation]:
 def _process(parts: Parts, process: dict[str, Any], *, in_user_namespace: bool) -> dict[str, Any]:
     """What is left for the process to do to itself. In a user namespace it may not raise limits or lower scores."""
     wanted, parts.warnings = granted(process.get("capabilities", {}), everything=in_user_namespace)
-    scheduling: list[Operation] = []
-    if "scheduler" in process or "ioPriority" in process:
-        from cutaway.plan.scheduling import scheduling_operations
-
-        scheduling = scheduling_operations(process)
     if not in_user_namespace:
-        parts.enter += scheduling
+        parts.enter += scheduling(process)
         return process | {"capabilities": wanted}
-    parts.ready += scheduling
-    if "oomScoreAdj" in process:
-        parts.ready.append(SetOomScore(process["oomScoreAdj"]))
-    if process.get("rlimits"):
-        parts.ready.append(SetRlimits(process["rlimits"]))
+    parts.ready += [*scheduling(process), *limits(process)]
     left = {key: value for key, value in process.items() if key not in ("oomScoreAdj", "rlimits")}
     return left | {"capabilities": wanted}
 

@@ -34,6 +34,7 @@ from cutaway.plan.process import (
     NewSession,
     OpenTerminal,
     SetDomainname,
+    SetExecLabel,
     SetHostname,
     SetNoNewPrivileges,
     SetOomScore,
@@ -113,20 +114,51 @@ def entering(
     preserved: int = 0,
 ) -> list[Operation]:
     """What a further process does to get into a container: `process` is as in the OCI runtime-spec, `namespaces` are
-    the kinds that the container has of its own, and the descriptor `process` is a pidfd of its first process. Its limits
+    the kinds that the container has of its own, and the descriptor `process` is a pidfd of its first process. Limits
     are set while it has the powers of the host's user namespace. `preserved`: as in `Given`."""
     given = Given({}, join_cgroup, {}, {}, seccomp, keyring="_ses")
     given.preserved = preserved
     limited = {key: value for key, value in process.items() if key not in ("oomScoreAdj", "rlimits")}
-    terminal = [OpenTerminal(uid=process["user"]["uid"], console=False)] if process.get("terminal") else []
+    uid = process.get("user", {}).get("uid", 0)
+    terminal = [OpenTerminal(uid=uid, console=False)] if process.get("terminal") else []
+    affinity = process.get("execCPUAffinity", {})
     return [
+        *_affinity(affinity.get("initial")),
         *join_cgroup,
-        *_limits(process),
+        *_affinity(affinity.get("final")),
+        *limits(process),
+        *scheduling(process),
+        *label(process),
         JoinProcess("process", namespaces),
         *session(given),
         *terminal,
         *program(limited, given, first=False),
     ]
+
+
+def _affinity(cpus: str | None) -> Iterator[Operation]:
+    if cpus:
+        from cutaway.plan.scheduling import SetCpuAffinity
+
+        yield SetCpuAffinity(cpus)
+
+
+def scheduling(process: dict[str, Any]) -> list[Operation]:
+    """How it gets at processors and disks, if that is said."""
+    if "scheduler" not in process and "ioPriority" not in process:
+        return []
+    from cutaway.plan.scheduling import scheduling_operations
+
+    return scheduling_operations(process)
+
+
+def label(process: dict[str, Any]) -> Iterator[Operation]:
+    """What the kernel's security modules know the program by; to be said as long as the host's /proc can be seen."""
+    profile = process.get("apparmorProfile", "unconfined")
+    if profile not in ("", "unconfined"):
+        yield SetExecLabel(f"exec {profile}")
+    if process.get("selinuxLabel"):
+        yield SetExecLabel(process["selinuxLabel"])
 
 
 def _namespaces(wanted: list[dict[str, str]], given: Given) -> Iterator[Operation]:
@@ -282,7 +314,7 @@ def machine(spec: dict[str, Any]) -> Iterator[Operation]:
         yield SetDomainname(spec["domainname"])
 
 
-def _limits(process: dict[str, Any]) -> Iterator[Operation]:
+def limits(process: dict[str, Any]) -> Iterator[Operation]:
     if "oomScoreAdj" in process:
         yield SetOomScore(process["oomScoreAdj"])
     if process.get("rlimits"):
@@ -295,7 +327,7 @@ def program(process: dict[str, Any], given: Given, *, first: bool = True) -> Ite
     A filter is loaded by a process that has CAP_SYS_ADMIN or cannot gain privileges any more: hence its two places. The
     working directory is entered, and made for the container's `first` process, while the process may go anywhere.
     """
-    yield from _limits(process)
+    yield from limits(process)
     unprivileged = process.get("noNewPrivileges", False)
     if given.seccomp and not unprivileged:
         yield given.seccomp

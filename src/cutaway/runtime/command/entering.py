@@ -47,7 +47,7 @@ def execute(invocation: Invocation) -> int:
     operations = entering(
         process | {"capabilities": wanted},
         [_join(container, options["cgroup"])],
-        [kind for kind in FLAGS if kind != "time" and identity(kind, container.pid) != identity(kind)],
+        [kind for kind in FLAGS if identity(kind, container.pid) != identity(kind)],
         _filter(config, invocation.filters(config)),
         kept,
     )
