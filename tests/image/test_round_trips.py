@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shutil
 import subprocess
 import tempfile
@@ -147,26 +148,29 @@ class TestSkopeo:
 
 
 class TestUmoci:
-    def test_unpacks_what_we_save_and_packs_what_we_load(self, exchange: Exchange, tmp_path: Path) -> None:
+    def test_unpacks_what_we_save_and_we_load_what_it_makes_of_it(self, exchange: Exchange, tmp_path: Path) -> None:
         layout, bundle = tmp_path / "layout", tmp_path / "bundle"
         layout.mkdir()
         shutil.unpack_archive(exchange.saved(), layout)
         run("umoci", "unpack", "--image", f"{layout}:v1", bundle)
         assert differences(exchange.tree, seen(bundle / "rootfs")) == {}
-        run("umoci", "tag", "--image", f"{layout}:v1", "again")
-        run("umoci", "gc", "--layout", layout)
-        (layout / "manifest.json").unlink()  # so that what umoci wrote is read
-        index = json.loads((layout / "index.json").read_text())
-        index["manifests"] = index["manifests"][-1:]
-        (layout / "index.json").write_text(json.dumps(index))
-        exchange.check_archive(tarred(layout, tmp_path / "theirs.tar"))
+        (layout / "manifest.json").unlink()  # umoci does not know of it
+        (bundle / "rootfs/new").write_bytes(b"made by umoci")
+        os.setxattr(bundle / "rootfs/new", "user.colour", b"green")
+        os.utime(bundle / "rootfs/new", (1e9, 1e9))  # of fractions of a second umoci keeps nothing
+        shutil.rmtree(bundle / "rootfs/home")
+        run("umoci", "repack", "--image", f"{layout}:v2", bundle)
+        run("umoci", "rm", "--image", f"{layout}:v1")
+        with new_store(tmp_path / "returned") as returned:
+            (loaded,) = load_file(returned, tarred(layout, tmp_path / "theirs.tar"))
+            assert differences(tree_of(returned, loaded.id, tmp_path / "back"), seen(bundle / "rootfs")) == {}
 
 
 class Storage:
     """podman or buildah, which keep images in the same way, in a place of a test's own. Called, it runs the command."""
 
     def __init__(self, program: str, directory: Path) -> None:
-        self._program, self._root = program, directory / "storage"
+        self._program, self._root, self.builds = program, directory / "storage", program == "buildah"
         self._options = ("--root", self._root, "--runroot", directory / "run", "--storage-driver", "overlay")
 
     def __call__(self, *arguments: str | Path) -> str:
@@ -220,3 +224,22 @@ class TestStorage:
         assert tool("pull", "--quiet", "--tls-verify=false", ours) == exchange.id.removeprefix("sha256:")
         tool("push", "--quiet", "--tls-verify=false", ours, theirs)
         exchange.check_registry(theirs)
+
+    def test_we_pull_what_they_make(
+        self, tool: Storage, exchange: Exchange, registry: Registry, tmp_path: Path
+    ) -> None:
+        """With layers in zstd."""
+        if not tool.builds:
+            pytest.skip("what podman builds, it builds by buildah")
+        container = tool("from", "--quiet", "--tls-verify=false", exchange.pushed(registry))
+        (tmp_path / "new").write_bytes(b"made by buildah")
+        tool("copy", "--quiet", "--chmod", "4711", "--chown", "7:8", container, tmp_path / "new", "/srv/new")
+        made, name = tool("commit", "--quiet", container), f"{registry.name}/storage/made:v1"
+        tool("push", "--quiet", "--tls-verify=false", "--compression-format=zstd", "--format=oci", made, name)
+        layers = json.loads(registry.get("storage/made/manifests/v1"))["layers"]
+        assert layers[-1]["mediaType"].endswith("+zstd")
+        with new_store(tmp_path / "pulled") as store:
+            pulled = asyncio.run(store.pull(name))
+            assert pulled.id == f"sha256:{made}"
+            theirs = tool.unpacked(made, tmp_path / "theirs")
+            assert differences(tree_of(store, pulled.id, tmp_path / "back"), theirs) == {}
