@@ -74,7 +74,7 @@ def test_a_program_that_cannot_run(cutaway: Engine, busybox: str, program: str, 
 @pytest.mark.parametrize(
     ("arguments", "code", "complaint"),
     [
-        (["run", "nosuch"], 125, "No such image: nosuch:latest"),
+        (["run", "--pull", "never", "nosuch"], 125, "No such image: nosuch:latest"),
         (["run"], 1, "Usage:  cutaway run [OPTIONS] IMAGE [COMMAND] [ARG...]"),
         (["run", "--memroy", "1g", "x"], 125, "unknown flag: --memroy; did you mean --memory?"),
         (["run", "--stop-signal", "FOO", "busybox", "true"], 125, "Invalid signal: FOO"),

@@ -154,7 +154,7 @@ class TestMistakes:
 
     def test_an_image_that_is_not_there(self) -> None:
         with pytest.raises(cutaway.NotFound, match="nosuchimage"):
-            run("nosuchimage", "true")
+            cutaway.run("nosuchimage", ["true"], pull="never")
 
     def test_an_option_that_is_not_there(self, client: str) -> None:
         with pytest.raises(cutaway.InvalidArgument, match="unknown option memori; did you mean memory"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,8 @@ from typing import Any
 import pytest
 
 from tests.engines import COMMAND, Engine
+from tests.image.archives import Layout, configuration, tarred
+from tests.image.trees import archive, member
 
 
 @pytest.fixture
@@ -94,7 +97,7 @@ def test_what_docker_saved_is_loaded(cutaway: Engine, tmp_path: Path, docker: An
         (("tag", "nowhere", "somewhere"), "No such image: nowhere:latest"),
         (("tag", "own:1", "Not/Allowed"), "invalid reference format"),
         (("tag", "own:1", "host"), "the name host belongs to the machine's own root file system"),
-        (("run", "--rm", "nowhere"), "No such image: nowhere:latest"),
+        (("run", "--pull", "never", "nowhere"), "No such image: nowhere:latest"),
     ],
 )
 def test_what_cannot_be_is_one_sentence(cutaway: Engine, image: str, arguments: tuple[str, ...], sentence: str) -> None:
@@ -125,3 +128,77 @@ def test_import_reads_standard_input(cutaway: Engine, busybox_tar: Path) -> None
     done = subprocess.run(command, input=packed, env=cutaway.environment, capture_output=True, check=True)
     assert done.stdout.decode().strip() == inspected(cutaway, "piped")["Id"]
     cutaway("rmi", "piped")
+
+
+class TestHistory:
+    @pytest.fixture
+    def child(self, cutaway: Engine, image: str) -> Iterator[str]:
+        """The ID of an image made of a container of `image`."""
+        cutaway("run", "--name", "parent", image, "sh", "-c", "head -c 12345 /dev/zero > /file; echo " + 50 * "x")
+        made = cutaway("commit", "-m", "made\tlater", "parent").stdout.strip()
+        cutaway("rm", "parent")
+        yield made
+        cutaway("rmi", made)
+
+    def test_it_is_told_from_the_end(self, cutaway: Engine, image: str, child: str) -> None:
+        """Each step with the image it made, as far as that is here."""
+        parent = inspected(cutaway, image)
+        template = "{{.ID}} {{.Size}} {{.CreatedBy}} {{.Comment}}"
+        last, first = cutaway("history", "--no-trunc", "-H=false", "--format", template, child).stdout.splitlines()
+        assert last == f"{child} 12345 sh -c head -c 12345 /dev/zero > /file; echo {50 * 'x'} made\tlater"
+        assert first == f"{parent['Id']} {parent['Size']}  made by a test"
+        assert cutaway("image", "history", "-q", child).stdout.split() == [child[7:19], parent["Id"][7:19]]
+
+    def test_as_a_table(self, cutaway: Engine, child: str) -> None:
+        header, row, _ = cutaway("history", child).stdout.splitlines()
+        assert header.split() == ["IMAGE", "CREATED", "CREATED", "BY", "SIZE", "COMMENT"]
+        assert re.search(r" ago +sh -c head -c 12345 /dev/zero > /file; echo …? +12\.3kB +made\tlater$", row)
+        header, row, _ = cutaway("history", "-H=false", child).stdout.splitlines()
+        assert header.split()[1:3] == ["CREATED", "AT"]
+        assert re.search(r" \d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(Z|[+-]\d\d:\d\d) .* 12345 +made\tlater$", row)
+
+    def test_of_what_is_not_there(self, cutaway: Engine) -> None:
+        assert refused(cutaway, "history", "nowhere").endswith("No such image: nowhere:latest")
+
+
+class TestList:
+    @pytest.fixture
+    def three(self, cutaway: Engine, tmp_path: Path) -> Iterator[list[str]]:
+        """The IDs of three images, of three following days of 2001, the oldest first."""
+        documents = [
+            {"created": f"2001-02-0{day}T00:00:00Z", "config": {"Labels": {"day": str(day)}}} for day in (1, 2, 3)
+        ]
+        layers = [archive([member(str(day))]) for day in (1, 2, 3)]
+        ids = []
+        for day, (document, layer) in enumerate(zip(documents, layers, strict=True), 1):
+            layout = Layout([layer], tag=f"of.day/{day}:x" if day < 3 else "")
+            layout.config = layout.add(configuration([layer], **document), layout.config["mediaType"])
+            cutaway("load", "-i", tarred(layout.write(tmp_path / str(day)), tmp_path / f"{day}.tar"))
+            ids.append(layout.config["digest"])
+        yield ids
+        cutaway("rmi", "-f", *ids)
+
+    @pytest.mark.parametrize(
+        ("filters", "days"),
+        [
+            (["until=2001-02-03T00:00:00Z"], [2, 1]),
+            (["label=day=2"], [2]),
+            (["label=day", "dangling=true"], [3]),
+            (["reference=of.day/*"], [2, 1]),
+            (["since=of.day/1:x", "until=2002-01-01"], [3, 2]),
+            (["before=of.day/2:x", "label=day"], [1]),
+        ],
+    )
+    def test_filters(self, cutaway: Engine, three: list[str], filters: list[str], days: list[int]) -> None:
+        options = [word for filter in filters for word in ("--filter", filter)]
+        shown = cutaway("images", "-a", "-q", "--no-trunc", *options).stdout.split()
+        assert shown == [three[day - 1] for day in days]
+
+    def test_a_row_for_each_name(self, cutaway: Engine, three: list[str]) -> None:
+        cutaway("tag", three[0], "of.day/again")
+        rows = [line.split() for line in cutaway("images", "--digests", "of.day/*").stdout.splitlines()]
+        assert [row[:4] for row in rows[1:]] == [
+            ["of.day/2", "x", "<none>", three[1][7:19]],
+            ["of.day/1", "x", "<none>", three[0][7:19]],
+            ["of.day/again", "latest", "<none>", three[0][7:19]],
+        ]
