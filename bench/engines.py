@@ -23,6 +23,8 @@ class Engine:
     """`name`, and `command`, what a command line of it starts with; `removal`: how running containers are removed."""
 
     removal: ClassVar[tuple[str, ...]] = ("rm", "-f")
+    insecure: ClassVar[tuple[str, ...]] = ()
+    """Options of `pull` for a registry on this machine without TLS."""
 
     def __init__(self, name: str, *command: str, environment: dict[str, str] | None = None) -> None:
         self.name, self.command = name, command
@@ -108,6 +110,7 @@ class Docker(Engine):
 
 
 class Podman(Engine):
+    insecure = ("--tls-verify=false",)
     removal = ("rm", "-f", "-t", "0")  # it would stop them first, and wait for ten seconds
 
     def __init__(self, peers: Path) -> None:
