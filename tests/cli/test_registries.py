@@ -16,6 +16,7 @@ import pytest
 
 from tests.children import wait_until
 from tests.engines import COMMAND, Engine
+from tests.image import scripted
 from tests.registry import PASSWORD, USER, Registry
 
 pytestmark = pytest.mark.usefixtures("busybox")
@@ -157,6 +158,52 @@ class TestLogin:
             assert person("logout", *name) == "Removing login credentials for docker.io\n"
             assert person.config == {"auths": {"quay.io": {}}}
         assert person("logout") == "Not logged in to docker.io\n"
+
+
+class TestTokens:
+    @pytest.fixture
+    def registry(self) -> Iterator[scripted.Registry]:
+        """One that wants tokens of a server that gives identity tokens too."""
+        with scripted.Registry() as registry:
+            challenge = f'Bearer realm="http://{registry.name}/grant/token",service="tests"'
+
+            def grant(handler: scripted.Handler) -> None:
+                asked = registry.requests[-1]
+                knows = asked.authorization == f"Basic {AUTH}" or "refresh_token=lasting" in asked.form
+                lasting = ', "refresh_token": "lasting"' if "offline_token=true" in asked.query else ""
+                handler.whole(f'{{"token": "granted"{lasting}}}'.encode()) if knows else handler.status(401)
+
+            def guarded(handler: scripted.Handler) -> None:
+                granted = handler.headers.get("Authorization") == "Bearer granted"
+                handler.regular() if granted else handler.status(401, WWW_Authenticate=challenge)
+
+            registry.answers = {"/grant/token": grant, "/v2/": guarded}
+            yield registry
+
+    @pytest.mark.parametrize("has_helper", [False, True])
+    def test_that_last_are_kept_instead_of_the_password(
+        self, has_helper: bool, person: Person, registry: scripted.Registry
+    ) -> None:
+        kept = person.add_helper("drawer")
+        person.config = {"credsStore": "drawer"} if has_helper else {}
+        said = person("login", "-u", USER, "--password-stdin", registry.name, input=PASSWORD)
+        assert said == "Login Succeeded\n"  # no warning: there is no password to be read
+        if has_helper:
+            assert json.loads(kept.read_text())["Username"] == "<token>"
+            assert json.loads(kept.read_text())["Secret"] == "lasting"
+        else:
+            name = b64encode(f"{USER}:".encode()).decode()
+            assert person.config == {"auths": {registry.name: {"auth": name, "identitytoken": "lasting"}}}
+        registry.requests.clear()
+        assert person("login", registry.name).endswith("Login Succeeded\n")
+        forms = [request.form for request in registry.asked_for("/grant/token")]
+        assert forms
+        assert all("grant_type=refresh_token&refresh_token=lasting" in form for form in forms)
+
+    def test_are_not_given_for_a_wrong_password(self, person: Person, registry: scripted.Registry) -> None:
+        said = person("login", "-u", USER, "--password-stdin", registry.name, input="wrong", code=1)
+        assert f"cannot log in to {registry.name}: the token server {registry.name} refuses the credentials" in said
+        assert not person.file.exists()
 
 
 class TestPrompts:

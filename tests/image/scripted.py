@@ -14,11 +14,13 @@ MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 
 
 class Request(NamedTuple):
-    """`begin`: the first byte that was asked for; `authorization` as it came."""
+    """`begin`: the first byte that was asked for; `authorization` as it came; `query` and what a form says, as text."""
 
     path: str
     begin: int
     authorization: str
+    query: str = ""
+    form: str = ""
 
 
 Answer = Callable[["Handler"], None]
@@ -71,11 +73,14 @@ class Handler(BaseHTTPRequestHandler):
         return registry
 
     def do_GET(self) -> None:
-        path = urlsplit(self.path).path
+        path, query = urlsplit(self.path)[2:4]
         begin = int(self.headers.get("Range", "bytes=0-").removeprefix("bytes=").partition("-")[0])
-        self.registry.requests.append(Request(path, begin, self.headers.get("Authorization", "")))
+        form = self.rfile.read(int(self.headers.get("Content-Length", 0))).decode()
+        self.registry.requests.append(Request(path, begin, self.headers.get("Authorization", ""), query, form))
         below = "/" + "/".join(path.split("/")[-2:])
         self.registry.answers.get(below, Handler.regular)(self)
+
+    do_POST = do_GET
 
     def regular(self) -> None:
         """What an honest registry answers."""
