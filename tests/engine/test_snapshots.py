@@ -226,7 +226,14 @@ class TestCommit:
             docker("export", "--output", str(tmp_path / "theirs.tar"), theirs)
             cutaway("export", "-o", tmp_path / "ours.tar", "ours")
             assert docker("image", "inspect", "-f", "{{.Id}}", "committed:1") == image(cutaway, "committed:1")["Id"]
-            assert "for Docker" in docker("history", "committed:1")
+            told = (
+                "history",
+                "--no-trunc",
+                "--format",
+                "{{.CreatedAt}} {{.CreatedBy}} {{.Size}} {{.Comment}}",
+                "committed:1",
+            )
+            assert docker(*told) == cutaway(*told).stdout.strip()
             docker("rm", theirs)
         finally:
             cutaway("rm", "ours")
