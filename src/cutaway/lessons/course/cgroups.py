@@ -5,11 +5,15 @@ from __future__ import annotations
 from cutaway.lessons.lesson import Lesson, check, do, guess, say
 
 _LOOP = "taskset -c ‹cpu› cat /dev/urandom > /dev/null"
-_PERCENT = "$(awk '{all += $9; cpu[$1] = $9} END {printf \"%%d\", 100 * cpu['%s'] / all + .5}' measured)"
+_COUNTED = "cat /proc/{$BIG,$SMALL,$TINY}/schedstat"
+_BIG, _SMALL, _TINY = (
+    f"$(paste before after | awk '{{all += used[NR] = $4 - $1}} END {{printf \"%.0f\", 100 * used[{line}] / all}}')"
+    for line in (1, 2, 3)
+)
 
 
-def _between(least: int, name: str, most: int) -> str:
-    return f"percent={_PERCENT % f'${name}'}; [ $percent -ge {least} ] && [ $percent -le {most} ]"
+def _between(least: int, percent: str, most: int) -> str:
+    return f"percent={percent}; [ $percent -ge {least} ] && [ $percent -le {most} ]"
 
 
 LESSON = Lesson(
@@ -65,25 +69,28 @@ LESSON = Lesson(
             "echo $TINY > ‹cpu tree›/learn/tiny/cgroup.procs"
         ),
         check("Each is in its group.", "grep -q /big$ /proc/$BIG/cgroup && grep -q /tiny$ /proc/$TINY/cgroup"),
-        say("Now `top` watches them, for three seconds."),
+        say("The kernel counts in nanoseconds what each has used (the first number), and `top` shows it in percent:"),
+        do(f"{_COUNTED} | tee before"),
+        say("Now `top` watches them for three seconds, and then we look again."),
         guess(
             "Of what the three get together, how many percent does the biggest get?",
-            answer=f"echo {_PERCENT % '$BIG'}",
+            answer=f"echo {_BIG}",
             within=5,
             because="2048 / (2048 + 512 + 80) is 77%; 512 and 80 of 2640 are 19% and 3%.",
             on="v1",
         ),
         guess(
             "Of what the three get together, how many percent does the biggest get?",
-            answer=f"echo {_PERCENT % '$BIG'}",
+            answer=f"echo {_BIG}",
             within=5,
             because="200 / (200 + 50 + 8) is 77%; 50 and 8 of 258 are 19% and 3%.",
             on="v2",
         ),
-        do("top -b -d 3 -n 2 -p $BIG,$SMALL,$TINY | tail -n 3 | tee measured"),
-        check("The biggest gets about 77%.", _between(71, "BIG", 83)),
-        check("The small one gets about 19%.", _between(14, "SMALL", 24)),
-        check("The tiny one gets about 3%.", _between(1, "TINY", 7)),
+        do(f"top -b -d 3 -n 2 -p $BIG,$SMALL,$TINY | tail -n 3\n{_COUNTED} > after"),
+        do("paste before after"),
+        check("The biggest gets about 77%.", _between(71, _BIG, 83)),
+        check("The small one gets about 19%.", _between(14, _SMALL, 24)),
+        check("The tiny one gets about 3%.", _between(1, _TINY, 7)),
         say("""
             Weights bind only where there is not enough: a group alone gets all. `docker run --cpu-shares` is this
             number; a hard limit, `--cpus`, waits in the lesson docker-cgroups.
