@@ -510,3 +510,41 @@ def test_what_is_written_down_is_for_root_alone(running: Bundle) -> None:
     directory = running.runtime.root / running.id
     assert directory.stat().st_mode & 0o077 == 0
     assert all(file.stat().st_mode & 0o077 == 0 for file in directory.iterdir())
+
+
+# What a container can reach of the runtime
+
+
+def test_a_waiting_process_holds_nothing_of_the_hosts(bundle: Bundle) -> None:
+    """Whoever may trace it, in a container that has the power to, finds no way out of the container in it."""
+    bundle.create("sleep", "1000")
+    pid = bundle.state()["pid"]
+    held = {os.readlink(descriptor) for descriptor in Path(f"/proc/{pid}/fd").iterdir()}
+    assert {name.partition(":")[0] for name in held} == {"/dev/null", "socket"}
+    assert os.stat(f"/proc/{pid}/root").st_ino == bundle.rootfs.stat().st_ino
+
+
+def test_the_runtime_cannot_be_looked_into_from_inside(bundle: Bundle) -> None:
+    bundle.create("sleep", "1000")
+    look = "for link in exe root cwd fd/0; do readlink /proc/1/$link && echo $link; done; ls /proc/1/root/"
+    done = bundle.runtime("exec", bundle.id, "sh", "-c", look)
+    assert done.stdout == "", done.said
+
+
+def test_the_interpreter_cannot_be_written_to_from_inside(bundle: Bundle) -> None:
+    """CVE-2019-5736: the program is the runtime's own executable, kept open and written to when it runs no more."""
+    bundle.create("sleep", "1000")
+    mount = os.statvfs(f"/proc/{bundle.state()['pid']}/exe")
+    assert mount.f_flag & os.ST_RDONLY
+
+
+def test_a_tight_filter_leaves_the_runtime_its_calls(bundle: Bundle) -> None:
+    """It is loaded last: one that forbids what waiting for the start needs forbids it to the program only."""
+    forbidden = ["accept", "accept4", "socket", "close_range", "recvfrom", "recvmsg"]
+    rules = [{"names": forbidden, "action": "SCMP_ACT_KILL_PROCESS"}]
+    bundle.linux["seccomp"] = {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": rules}
+    bundle.process["noNewPrivileges"] = True
+    bundle.create("sleep", "1000")
+    assert bundle.start().returncode == 0
+    assert bundle.state()["status"] == "running"
+    wait_until(lambda: "sleep" in Path(f"/proc/{bundle.state()['pid']}/comm").read_text())

@@ -28,7 +28,7 @@ from cutaway.plan.namespaces import (
     NewNamespaces,
     NewTimeNamespace,
 )
-from cutaway.plan.process import LoadSeccomp
+from cutaway.plan.process import CloseDescriptors, Exec, LoadSeccomp
 from cutaway.runtime.compile import (
     KERNEL_NAMES,
     Given,
@@ -169,17 +169,22 @@ def _place(
     parts: Parts, spec: dict[str, Any], kinds: dict[str, str], identifier: str, layout: Layout, given: Given
 ) -> None:
     """Its place among the cgroups, and what it is limited to there."""
+    from cutaway.kernel import procfs
+    from cutaway.kernel.cgroups import normal
     from cutaway.plan.cgroups import create_operations, join_operation
 
     linux = spec.get("linux", {})
+    paths = dict.fromkeys(layout.hierarchies, normal(cgroup_path(linux.get("cgroupsPath", ""), identifier)))
     if os.geteuid() != 0 and not linux.get("resources"):  # who may make none stays in the caller's
-        return
-    parts.cgroup = cgroup_path(linux.get("cgroupsPath", ""), identifier)
-    parts.before += create_operations(parts.cgroup, with_default_devices(linux.get("resources", {})), layout)
-    join = join_operation(parts.cgroup, layout)
-    (parts.born if "user" in kinds else given.join_cgroup).append(join)
+        own = procfs.cgroups()
+        paths = {each: own[each.name].strip("/") for each in layout.hierarchies}
+    else:
+        parts.cgroup = paths[layout.hierarchies[0]]
+        parts.before += create_operations(parts.cgroup, with_default_devices(linux.get("resources", {})), layout)
+        join = join_operation(parts.cgroup, layout)
+        (parts.born if "user" in kinds else given.join_cgroup).append(join)
     if "cgroup" not in kinds:
-        directories = {os.path.basename(each.mount_point): each.directory(parts.cgroup) for each in layout.hierarchies}
+        directories = {os.path.basename(each.mount_point): each.directory(path) for each, path in paths.items()}
         given.cgroups = directories if given.hierarchies else {"": next(iter(directories.values()))}
 
 
@@ -249,9 +254,18 @@ def _inside(
     parts.setup += [*session(given), *_root(spec, kinds), *tree(spec, given)]
     parts.enter += _entering(linux.get("rootfsPropagation", ""), pivot=pivot and "mnt" in kinds)
     parts.enter += [*machine(spec), *_memory(linux)]
-    *enter, execute = program(_process(parts, spec["process"], in_user_namespace="user" in kinds), given)
-    parts.enter += enter
-    parts.program = [execute]
+    steps = list(program(_process(parts, spec["process"], in_user_namespace="user" in kinds), given))
+    first = first_of_last(steps)
+    parts.enter += steps[:first]
+    parts.program = steps[first:]
+
+
+def first_of_last(steps: list[Operation]) -> int:
+    """From where on they are done only when the program may run: a filter that comes so late may allow nothing else."""
+    return next(number for number in range(len(steps), 0, -1) if not isinstance(steps[number - 1], _LAST))
+
+
+_LAST = (LoadSeccomp, CloseDescriptors, Exec)
 
 
 def _root(spec: dict[str, Any], kinds: dict[str, str]) -> list[Operation]:

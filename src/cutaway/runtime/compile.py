@@ -337,12 +337,12 @@ def program(process: dict[str, Any], given: Given, *, first: bool = True) -> Ite
     yield DropCapabilities(**process.get("capabilities", {}))
     if unprivileged:
         yield SetNoNewPrivileges()
-        if given.seccomp:
-            yield given.seccomp
+    yield CloseDescriptors(3 + given.preserved)
+    if given.seccomp and unprivileged:
+        yield given.seccomp
     if given.init and not process["args"]:
         yield Idle()
         return
     if given.init:
         yield BecomeInit()
-    yield CloseDescriptors(3 + given.preserved)
     yield Exec(process["args"], process.get("env", []))

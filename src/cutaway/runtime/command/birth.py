@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
     from cutaway.plan.operation import Context, Operation
 
+_STANDARD = 3
+_MORE_THAN_ANY = 1 << 30
 _ENDING = (_signal.SIGHUP, _signal.SIGINT, _signal.SIGQUIT, _signal.SIGTERM)
 
 
@@ -47,7 +49,8 @@ class Child:
     and before its program at the listening socket `gate`, or (None) for its parent.
 
     `joins` is done before it is cloned, into new namespaces (`flags`), by a process made for that. `lock`: a descriptor
-    of the parent's that it must not hold on to.
+    of the parent's that it must not hold on to. `prepares`: it prepares its operations itself, in a user namespace of
+    its own where it has the powers for that, which its parent has not.
     """
 
     def __init__(
@@ -59,11 +62,14 @@ class Child:
         joins: Sequence[Operation] = (),
         flags: int = 0,
         lock: int = -1,
+        preserved: int = 0,
         gate: _socket.socket | None = None,
         waits_at_birth: bool = False,
         waits_mounted: bool = False,
+        prepares: bool = False,
     ) -> None:
-        self.joins, self.flags, self.lock = joins, flags, lock
+        self.prepares = prepares
+        self.joins, self.flags, self.lock, self.preserved = joins, flags, lock, preserved
         self.setup, self.enter, self.program = setup, enter, program
         self.gate, self.waits_at_birth, self.waits_mounted = gate, waits_at_birth, waits_mounted
 
@@ -71,7 +77,7 @@ class Child:
 def bear(child: Child, context: Context) -> Process:
     """Clones the process. Raises `Failure`, `OSError`."""
     ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
-    set_dumpable(False)
+    set_dumpable(child.prepares)  # an ordinary user may not write to /proc/PID of who is not
     if child.joins:
         return _bear_elsewhere(child, context, ours, theirs)
     pid, pidfd = clone(child.flags, context.descriptors.get("cgroup", -1))
@@ -123,7 +129,7 @@ def _become(report: _socket.socket, child: Child, context: Context) -> NoReturn:
         if child.waits_at_birth:
             _await(report)
         _settle(report, child, context)
-        report = _wait_to_start(report, child)
+        report = _wait_to_start(report, child, context)
         apply(child.program, context)
     except BaseException as error:
         _tell_failure(report, error)
@@ -133,17 +139,20 @@ def _become(report: _socket.socket, child: Child, context: Context) -> NoReturn:
 
 def _settle(report: _socket.socket, child: Child, context: Context) -> None:
     """From birth to where only the program is missing."""
+    for operation in [*child.setup, *child.enter, *child.program] if child.prepares else ():
+        operation.prepare(context)
     apply(child.setup, context)
     if child.waits_mounted:
         tell(report, MOUNTED)
         _await(report)
+    set_dumpable(False)
     apply(child.enter, context)
     execute = child.program[-1]
     if isinstance(execute, Exec):
         execute.find()
 
 
-def _wait_to_start(report: _socket.socket, child: Child) -> _socket.socket:
+def _wait_to_start(report: _socket.socket, child: Child, context: Context) -> _socket.socket:
     """Returns where what happens from now on is to be reported."""
     if child.gate is None:
         tell(report, READY)
@@ -154,10 +163,19 @@ def _wait_to_start(report: _socket.socket, child: Child) -> _socket.socket:
         _signal.signal(number, lambda received, _: os._exit(128 + received))
     set_parent_death_signal(0)
     tell(report, READY)
+    _close_all_but([child.gate.fileno(), context.descriptors.get("listener", -1)], _STANDARD + child.preserved)
     descriptor, _address = child.gate._accept()  # type: ignore[attr-defined]
     starter = _socket.socket(fileno=descriptor)
     _await(starter)
     return starter
+
+
+def _close_all_but(kept: Sequence[int], first: int) -> None:
+    """Nothing of the host's is open in a process that the container's others may see for a long time."""
+    for descriptor in sorted(each for each in kept if each >= first):
+        os.closerange(first, descriptor)
+        first = descriptor + 1
+    os.closerange(first, _MORE_THAN_ANY)
 
 
 def _await(report: _socket.socket) -> None:

@@ -56,16 +56,22 @@ class Container:
 
     @classmethod
     def reserve(cls, root: str, identifier: str, facts: dict[str, Any], config: bytes) -> Container:
-        """A new container, locked, of which there is only its directory yet. Raises `Failure`: the ID is taken."""
-        container = cls(_directory(root, identifier), facts)
-        os.makedirs(root, 0o700, exist_ok=True)
-        try:
-            os.mkdir(container.directory, 0o700)
-        except FileExistsError:
-            raise Failure("container with given ID already exists") from None
+        """A new container, locked. It appears in one step, so that whatever happens it can be deleted.
+
+        Raises `Failure`: the ID is taken.
+        """
+        directory = _directory(root, identifier)
+        container = cls(f"{directory}.{os.getpid()}.new", facts)
+        os.makedirs(container.directory, 0o700)
         container._take_lock()
         container.save()
         _write(f"{container.directory}/config.json", config)
+        try:
+            os.rename(container.directory, directory)
+        except OSError:
+            container.forget()
+            raise Failure("container with given ID already exists") from None
+        container.directory, container.id = directory, identifier
         return container
 
     def save(self) -> None:
@@ -150,7 +156,8 @@ class Container:
 def all_in(root: str) -> list[Container]:
     """The containers under `root`, by ID."""
     found = []
-    for identifier in sorted(os.listdir(root)) if os.path.isdir(root) else []:
+    names = os.listdir(root) if os.path.isdir(root) else []
+    for identifier in sorted(name for name in names if not name.endswith(".new")):
         try:
             found.append(Container.find(root, identifier))
         except Failure:  # being created or deleted, or not ours

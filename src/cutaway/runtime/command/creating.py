@@ -62,7 +62,7 @@ class Creation:
         options = invocation.options
         self._invocation, self._starts_at_once = invocation, starts_at_once
         self._terminal = Terminal(options["console-socket"], detached=detached)
-        kept = preserve(options["preserve-fds"])
+        self._kept = preserve(options["preserve-fds"])
         self._bundle, self._config = _read_bundle(options["bundle"])
         self._spec = _checked(self._config, self._bundle)
         self._terminal.check(self._spec["process"])
@@ -74,7 +74,7 @@ class Creation:
             invocation.filters(self._spec),
             pivot=not options["no-pivot"],
             keyring=not options["no-new-keyring"],
-            preserved=kept,
+            preserved=self._kept,
         )
         for warning in self._parts.warnings:
             invocation.log.warning(warning)
@@ -112,7 +112,8 @@ class Creation:
 
     def _bear(self, context: Context) -> Process:
         parts = self._parts
-        for operation in parts.prepared:
+        rootless = os.geteuid() != 0
+        for operation in [*parts.joins, *parts.born] if rootless else parts.prepared:
             operation.prepare(context)
         child = Child(
             parts.setup,
@@ -121,9 +122,11 @@ class Creation:
             joins=parts.joins,
             flags=parts.flags,
             lock=self.container.lock,
+            preserved=self._kept,
             gate=None if self._starts_at_once else _listen_at(self.container),
             waits_at_birth=bool(parts.born),
             waits_mounted=bool(parts.ready),
+            prepares=rootless,
         )
         process = bear(child, context)
         self.container.facts |= {"pid": process.pid, "start_time": look_at(process.pid)[1]}

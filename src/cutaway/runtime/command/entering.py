@@ -8,9 +8,9 @@ from cutaway.kernel.cgroups import host_layout
 from cutaway.kernel.namespaces import CLONE_NEWPID, FLAGS, identity, setns
 from cutaway.plan.cgroups import JoinCgroup, join_operation
 from cutaway.plan.operation import Context
-from cutaway.plan.process import CloseDescriptors, Exec, LoadSeccomp
+from cutaway.plan.process import LoadSeccomp
 from cutaway.runtime import meaning, specification
-from cutaway.runtime.bundle import granted
+from cutaway.runtime.bundle import first_of_last, granted
 from cutaway.runtime.command import document
 from cutaway.runtime.command.birth import Child, bear
 from cutaway.runtime.command.container import Container
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from cutaway.kernel.cgroups import Layout
     from cutaway.plan.operation import Operation
     from cutaway.runtime.command.main import Invocation
-
-_LAST = (LoadSeccomp, CloseDescriptors, Exec)
 
 
 def execute(invocation: Invocation) -> int:
@@ -80,7 +78,7 @@ def _bear(container: Container, operations: list[Operation], terminal: Terminal)
     context.descriptors["process"] = init = container.pidfd()
     for operation in operations:
         operation.prepare(context)
-    last = next(number for number in range(len(operations), 0, -1) if not isinstance(operations[number - 1], _LAST))
+    last = first_of_last(operations)
     setns(init, CLONE_NEWPID)  # which children are born into
     return bear(Child([], operations[:last], operations[last:]), context)
 

@@ -24,7 +24,7 @@ def protect() -> None:
 
     Raises `OSError` where the kernel lets no such be made.
     """
-    if not (_is_readonly() or _is_immutable()):
+    if os.access(_EXE, os.W_OK) and not (_is_readonly() or _is_immutable()):
         protected = _readonly_mount()
         os.execve(protected, [*_PYTHON, *sys.argv], dict(os.environ))
 

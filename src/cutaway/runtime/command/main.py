@@ -128,7 +128,7 @@ def _carry_out(verb: str, words: list[str], options: dict[str, Any], log: Log) -
         wanted = f"exactly {syntax.most}" if syntax.least == syntax.most else f"a minimum of {syntax.least}"
         raise Misuse(f'cutaway-oci: "{verb}" requires {wanted} argument(s)')
     if options["systemd-cgroup"]:
-        raise Failure("--systemd-cgroup: systemd is not running on this host; use cgroupfs, the driver without systemd")
+        raise Failure(_no_systemd())
     if verb in _ENTERING:
         from cutaway.runtime.command.interpreter import protect
 
@@ -137,6 +137,13 @@ def _carry_out(verb: str, words: list[str], options: dict[str, Any], log: Log) -
     __import__(name)
     root = os.path.abspath(options["root"] or ROOT)
     return int(getattr(sys.modules[name], function)(Invocation(root, log, given, operands)))
+
+
+def _no_systemd() -> str:
+    here = (
+        "cgroups are not made through it" if os.path.isdir("/run/systemd/system") else "it is not running on this host"
+    )
+    return f"--systemd-cgroup asks for systemd, and {here}: set the engine's cgroup driver to cgroupfs"
 
 
 def _place_of(error: BaseException) -> str:
