@@ -2,20 +2,17 @@
 
 A container can have its first process execute `/proc/self/exe`, which then is this interpreter, and open that for
 writing once it is no longer in use: as root on the host's own file (CVE-2019-5736). So a verb that puts a process into
-a container runs from a file that nobody can write through what `/proc/PID/exe` leads to: one on a read-only mount (a
-host whose `/usr` is, or the mount made here), one that is immutable or sealed by fs-verity (what `make install` sets
-up). Any other is executed again, through a read-only mount of it that is attached nowhere.
+a container runs from a file that cannot be written through what `/proc/PID/exe` leads to: one on a read-only mount (of
+a host whose `/usr` is, or the mount made here), an immutable one (as `make install` sets up), or one that belongs to
+another user. Any other is executed again, through a read-only mount of it that is attached nowhere.
 """
 
 from __future__ import annotations
 
-import fcntl
 import os
 import sys
 
 _EXE = "/proc/self/exe"
-_FS_IOC_GETFLAGS = 0x80086601
-_FS_IMMUTABLE, _FS_VERITY = 0x10, 0x100000
 _PYTHON = (sys.executable, "-I", "-S")
 
 
@@ -24,24 +21,8 @@ def protect() -> None:
 
     Raises `OSError` where the kernel lets no such be made.
     """
-    if os.access(_EXE, os.W_OK) and not (_is_readonly() or _is_immutable()):
-        protected = _readonly_mount()
-        os.execve(protected, [*_PYTHON, *sys.argv], dict(os.environ))
-
-
-def _is_readonly() -> bool:
-    return bool(os.statvfs(_EXE).f_flag & os.ST_RDONLY)
-
-
-def _is_immutable() -> bool:
-    file = os.open(_EXE, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        flags = fcntl.ioctl(file, _FS_IOC_GETFLAGS, bytes(8))
-    except OSError:  # a file system without such flags
-        return False
-    finally:
-        os.close(file)
-    return bool(int.from_bytes(flags, sys.byteorder) & (_FS_IMMUTABLE | _FS_VERITY))
+    if os.access(_EXE, os.W_OK):  # what root may not write, nobody may: `access(2)` heeds mounts and attributes
+        os.execve(_readonly_mount(), [*_PYTHON, *sys.argv], dict(os.environ))
 
 
 def _readonly_mount() -> int:
