@@ -6,6 +6,7 @@ import json
 import os
 import socket
 import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,7 +16,7 @@ import pytest
 
 from cutaway.kernel.cgroups import host_layout
 from cutaway.kernel.namespaces import FLAGS
-from tests.conformance.bundles import Bundle
+from tests.conformance.bundles import RUNTIME, Bundle
 from tests.conformance.test_config import Mounted, in_terminal
 
 pytestmark = pytest.mark.document("config-linux.md")
@@ -159,6 +160,45 @@ def test_a_container_with_users_of_its_own_has_all_that_others_have(bundle: Bund
         "head -c 1 /dev/zero | wc -c; stat -c %t /proc/keys; ip link show lo | grep -c UP"
     )
     assert shown.split() == ["mapped", "50", "77", "1", "1", "1", "1"]
+
+
+NOBODY = 65534
+
+
+@must("User namespace mappings")
+def test_an_ordinary_user_has_a_container_with_one_user(bundle: Bundle) -> None:
+    bundle.with_namespace("user")
+    mapping = [{"containerID": 0, "hostID": NOBODY, "size": 1}]
+    bundle.linux |= {"uidMappings": mapping, "gidMappings": mapping}
+    del bundle.linux["cgroupsPath"]
+    bundle.spec["hostname"] = "rootless"
+    bundle.mount("/sys/fs/cgroup", "cgroup", "cgroup", "ro")
+    bundle.process["args"] = ["sh", "-ec", "id -u; hostname; touch /made; echo x > /dev/null; ls -d /sys/fs/cgroup"]
+    bundle.write()
+    for path in (bundle.directory, *bundle.directory.rglob("*")):
+        os.chown(path, NOBODY, NOBODY, follow_symlinks=False)
+    for path in (bundle.directory.parent, bundle.directory.parent.parent, bundle.directory.parent.parent.parent):
+        path.chmod(0o755)
+    command = [python_of_everybody(), "-IS", RUNTIME, "--root", str(bundle.directory / "state")]
+    done = subprocess.run(
+        [*command, "run", "--bundle", str(bundle.directory), bundle.id],
+        user=NOBODY, group=NOBODY, extra_groups=[], capture_output=True, text=True, timeout=30, check=False,
+        stdin=subprocess.DEVNULL, cwd="/",
+    )  # fmt: skip
+    assert done.stdout.split() == ["0", "rootless", "/sys/fs/cgroup"], done.stderr
+    assert os.stat(bundle.rootfs / "made").st_uid == NOBODY
+
+
+def python_of_everybody() -> str:
+    """One that an ordinary user can execute, and our source with it."""
+    for path in (sys.executable, "/usr/bin/python3"):
+        try:
+            subprocess.run([path, "-IS", RUNTIME, "--version"], user=NOBODY, group=NOBODY, extra_groups=[], check=True,
+                           capture_output=True, cwd="/")  # fmt: skip
+        except (OSError, subprocess.CalledProcessError):
+            continue
+        return path
+    pytest.skip("an ordinary user can execute none of this machine's Pythons, or not read this checkout")
 
 
 @must("User namespace mappings")
