@@ -436,8 +436,9 @@ class Images:
         files: list[str] = []
         space = 0
         for listed in self.listing():
-            if wanted(listed) and not list(self._users(listed.id)):
-                image = self.by_id(listed.id)
+            await asyncio.sleep(0)  # others may want something meanwhile
+            image = self._store.find(listed.id)
+            if image and wanted(listed) and not list(self._users(listed.id)):
                 freed = self._forget(image, in_use=False)
                 removed += [{"Untagged": references.familiar(name)} for name in (*listed.tags, *listed.digests)]
                 removed += _deletions(image, freed)
