@@ -66,6 +66,7 @@ class RunOptions(TypedDict, total=False):
     pids_limit: int
     platform: str
     privileged: bool
+    proc_view: bool
     publish: Numbers
     publish_all: bool
     pull: str

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 from concurrent.futures import Future
+from contextvars import copy_context
 from threading import Thread
 from typing import TYPE_CHECKING, TypeVar
 
@@ -30,7 +31,8 @@ async def beside(work: Callable[[int], Result], *, own_mounts: bool = False) -> 
     abandoned = os.eventfd(0)
     done: Future[Result] = Future()
     done.set_running_or_notify_cancel()
-    Thread(target=_run, args=(work, abandoned, own_mounts, done), name="beside", daemon=True).start()
+    run = copy_context().run  # who watches the caller watches the thread
+    Thread(target=run, args=(_run, work, abandoned, own_mounts, done), name="beside", daemon=True).start()
     waiting = asyncio.wrap_future(done)
     try:
         return await asyncio.shield(waiting)

@@ -27,6 +27,7 @@ from cutaway.engine.logs import Wanted, lines
 from cutaway.engine.model import Created, EngineStatus
 from cutaway.engine.networks import Kept, Networks
 from cutaway.engine.outfit import Outfitter
+from cutaway.engine.procview import ProcView
 from cutaway.engine.publishing import Publishing
 from cutaway.engine.recovery import Recovery
 from cutaway.engine.rehearsal import Rehearsal
@@ -78,14 +79,17 @@ class LocalEngine:
         self._publishing = Publishing(places, self._all, unfinished)
         self._endpoints = Endpoints(places, self._all, self._networks, self._publishing, unfinished)
         self._volumes = Volumes(places, database, self._all)
-        self._outfitter = Outfitter(places, self._all, self._endpoints, self._volumes, Filters(places.seccomp_cache))
+        self._proc_view = ProcView(places, Table(database, "proc_view", list), self._all)
+        self._outfitter = Outfitter(
+            places, self._all, self._endpoints, self._volumes, self._proc_view, Filters(places.seccomp_cache)
+        )
         starter = Starter(places, self._all, unfinished, self._link, self._outfitter)
         self._lifecycle = Lifecycle(places, self._all, unfinished, self._link, self._outfitter, starter, self._janitor)
         self._recovery = Recovery(
             places, self._all, unfinished, self._link, self._outfitter, starter, self._lifecycle, self._janitor
         )
         self._rehearsal = Rehearsal(
-            places, self._all, self._networks, self._endpoints, self._volumes, self._outfitter
+            places, self._all, self._networks, self._endpoints, self._volumes, self._proc_view, self._outfitter
         )
         self._executions = Executions(places, self._link, self._outfitter)
         self._catalogue = Catalogue(self._images)
@@ -106,6 +110,7 @@ class LocalEngine:
         engine._networks.recover()
         await engine._volumes.recover()
         await engine._recovery.take_over()
+        await engine._proc_view.recover()
         engine._watch = RulesetWatch(places.table, engine._apply_networks_again)
         await engine._images.sweep()
         await engine._volumes.sweep()
@@ -423,6 +428,7 @@ class LocalEngine:
         """Lets go of threads and files; the last thing."""
         if self._watch:
             self._watch.close()
+        self._proc_view.close()
         await self._images.close()
         self._janitor.close()
         self._database.close()

@@ -171,7 +171,8 @@ class Resources(Struct, kw_only=True):
 
 
 class HostConfig(Resources, kw_only=True):
-    """How the host lets it run. `Rootfs` is ours: a directory to be the root in the place of an image."""
+    """How the host lets it run. Ours: `Rootfs`, a directory to be the root in the place of an image; `ProcView`, that
+    its /proc tells of its own limits."""
 
     Binds: list[str] | None = None
     ContainerIDFile: str = ""
@@ -208,6 +209,7 @@ class HostConfig(Resources, kw_only=True):
     Runtime: str = "cutaway"
     Init: bool = False
     Rootfs: str = ""
+    ProcView: bool = False
 
 
 class EndpointIPAMConfig(Struct, kw_only=True):

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from cutaway.engine.containers import Container, Containers
     from cutaway.engine.endpoints import Endpoints
     from cutaway.engine.places import Places
+    from cutaway.engine.procview import ProcView
     from cutaway.engine.seccomp import Filters
     from cutaway.engine.volumes import Volumes
     from cutaway.plan.namespaces import NewNamespaces
@@ -63,10 +64,17 @@ class Outfitter:
     """Puts together what the rooms of the engine know about a container."""
 
     def __init__(
-        self, places: Places, containers: Containers, endpoints: Endpoints, volumes: Volumes, filters: Filters
+        self,
+        places: Places,
+        containers: Containers,
+        endpoints: Endpoints,
+        volumes: Volumes,
+        proc_view: ProcView,
+        filters: Filters,
     ) -> None:
         self._places, self._containers = places, containers
         self._endpoints, self._volumes, self._filters = endpoints, volumes, filters
+        self._proc_view = proc_view
         self._layout = host_layout()
         self._hierarchies, self._links = shown_hierarchies(self._layout)
         memory = self._layout.find("memory")
@@ -74,8 +82,9 @@ class Outfitter:
         self._counts_blocks = False
 
     async def hold(self, container: Container) -> None:
-        """What must be there before the operations: the file systems of its volumes, its networks."""
+        """What must be there before the operations: the file systems of its volumes, its networks, lxcfs."""
         await self._volumes.hold(container)
+        await self._proc_view.hold(container)
         self._endpoints.hold(container)
 
     def outfit(self, container: Container, mounts: list[dict[str, Any]] | None = None) -> Outfit:
@@ -96,7 +105,7 @@ class Outfitter:
             join_cgroup=self.join(container),
             held=network.held,
             shared=shared,
-            mounts=ordered([*network.mounts, *mounts]),
+            mounts=ordered([*network.mounts, *mounts, *self._proc_view.mounts(container)]),
             shm=shm,
         )
 
@@ -177,6 +186,7 @@ class Outfitter:
     async def ended(self, container: Container) -> None:
         """Its first process has ended."""
         self._endpoints.ended(container)
+        await self._proc_view.let_go(container)
         await self._volumes.let_go(container)
 
     def doom(self, container: Container) -> None:

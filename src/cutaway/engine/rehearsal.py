@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from cutaway.engine.networks import Networks
     from cutaway.engine.outfit import Outfitter
     from cutaway.engine.places import Places
+    from cutaway.engine.procview import ProcView
     from cutaway.engine.volumes import Volumes
     from cutaway.image.store import Image
     from cutaway.plan.operation import Operation
@@ -60,10 +61,12 @@ class Rehearsal:
         networks: Networks,
         endpoints: Endpoints,
         volumes: Volumes,
+        proc_view: ProcView,
         outfitter: Outfitter,
     ) -> None:
         self._places, self._containers, self._networks = places, containers, networks
         self._endpoints, self._volumes, self._outfitter = endpoints, volumes, outfitter
+        self._proc_view = proc_view
 
     async def replay(self, request: CreateRequest, image: Image | None, title: str) -> Replay:
         """The script for a container; `title`: what was typed. Raises `EngineError` as creating and starting would."""
@@ -78,12 +81,13 @@ class Rehearsal:
 
     def _plan(self, container: Container, root: int) -> tuple[list[Operation], list[Operation]]:
         """What is done on the host, and by the process."""
-        volumes, networks = self._volumes.rehearse(container), self._endpoints.missing(container)
+        volumes = self._volumes.rehearse(container)
+        missing = [*self._endpoints.missing(container), *self._proc_view.missing(container)]
         with self._outfitted(container):
             outfit = self._outfitter.outfit(container, volumes.mounts)
             user = self._outfitter.identity(container, root)
             inside = self._outfitter.operations(container, outfit, user, _filter(container))
-        made = [*directory_operations(container, self._places), *volumes.made, *networks, *outfit.files]
+        made = [*directory_operations(container, self._places), *volumes.made, *missing, *outfit.files]
         host = [*made, *self._parent_cgroup(), *outfit.cgroup, *outfit.before, *volumes.filled, *outfit.after]
         return host, list(_resolved(inside, root))
 

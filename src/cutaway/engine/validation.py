@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from cutaway.engine import procview
 from cutaway.engine.errors import InvalidArgument
 from cutaway.engine.model import Mount
 from cutaway.engine.options import mounts, values
@@ -41,8 +42,18 @@ def validate(request: CreateRequest) -> None:
         _check_capabilities(host_config)
         check_resources(host_config)
         _check_restart(host_config)
+        _check_proc_view(host_config)
     except ValueError as problem:
         raise InvalidArgument(str(problem)) from None
+
+
+def _check_proc_view(host_config: HostConfig) -> None:
+    if not host_config.ProcView:
+        return
+    if not procview.program():
+        raise ValueError(procview.MISSING)
+    if host_config.PidMode == "host":
+        raise ValueError("--proc-view goes by the limits of PID 1, which with --pid host is the host's own")
 
 
 def check_name(name: str) -> None:

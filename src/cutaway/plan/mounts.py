@@ -42,7 +42,7 @@ class MountOverlay(Operation):
         mount_overlay(self.target, self.lower_dirs, self.upper_dir, self.work_dir, self.options)
 
     def undo(self, context: Context) -> None:  # noqa: ARG002
-        _unmount_all(self.target)
+        unmount_all(self.target)
 
     def shell(self) -> str:
         lowers = ":".join(self.lower_dirs)
@@ -77,7 +77,7 @@ class MountTmpfs(Operation):
             os.close(made)
 
     def undo(self, context: Context) -> None:  # noqa: ARG002
-        _unmount_all(self.target)
+        unmount_all(self.target)
 
     def shell(self) -> str:
         target = _quote(self.target)
@@ -115,7 +115,7 @@ class MountVolume(Operation):
             os.close(made)
 
     def undo(self, context: Context) -> None:  # noqa: ARG002
-        _unmount_all(self.target)
+        unmount_all(self.target)
 
     def shell(self) -> str:
         options = f" -o {_quote(','.join(self.options))}" if self.options else ""
@@ -649,7 +649,7 @@ def _checked_null(root: int) -> int:
     raise PermissionError(1, "/dev/null inside the container is not the null device: nothing can be masked with it")
 
 
-def _unmount_all(target: str) -> None:
+def unmount_all(target: str) -> None:
     """Unmounts everything that is stacked on `target`, though processes still use it."""
     try:
         while True:

@@ -158,6 +158,7 @@ def _host_config(options: Mapping[str, Any], caller: Caller) -> HostConfig:
         Sysctls=_pairs(options.get("sysctl", [])),
         Init=options.get("init", False),
         Rootfs=caller.path(rootfs) if rootfs else "",
+        ProcView=options.get("proc-view", False),
         Devices=[device(text) for text in options.get("device", [])],
         OomKillDisable=options.get("oom-kill-disable", False),
         MemorySwappiness=_swappiness(options),

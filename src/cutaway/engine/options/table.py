@@ -117,6 +117,7 @@ CREATE = sorted(
         Option("pid", STRING, "PID namespace: host, container:NAME", completes="host|container:"),
         Option("platform", STRING, "Platform its image is to be for: OS/ARCHITECTURE[/VARIANT]"),
         Option("privileged", BOOL, "All capabilities and devices, nothing masked"),
+        Option("proc-view", BOOL, "Let its /proc tell of its own memory and CPUs, not the host's (needs lxcfs)"),
         Option("publish", LIST, "Publish a port: [[ADDRESS:]HOST_PORT:]PORT[/udp]", short="p"),
         Option("publish-all", BOOL, "Publish all exposed ports, on ports the engine chooses", short="P"),
         Option(
