@@ -6,9 +6,35 @@ from collections.abc import Callable, Iterator
 
 from bench.arena import Arena
 from bench.contest import Contest
-from bench.measures import burst, crowd, executing, growth, library, output, pushing, running, storing
+from bench.measures import (
+    burst,
+    crowd,
+    executing,
+    growth,
+    library,
+    looking,
+    output,
+    pulling,
+    pushing,
+    running,
+    runtimes,
+    storing,
+)
 
 ALL: dict[str, Callable[[Arena], Iterator[Contest]]] = {
     module.__name__.rpartition(".")[2]: module.contests
-    for module in (running, library, executing, burst, output, crowd, growth, pushing, storing)
+    for module in (
+        running,
+        runtimes,
+        library,
+        executing,
+        burst,
+        output,
+        crowd,
+        growth,
+        looking,
+        pulling,
+        pushing,
+        storing,
+    )
 }

@@ -164,6 +164,8 @@ class Peer(Struct):
 
 
 class Interface(Struct):
+    """A network device, and what has gone through it. `peer`: of a veth whose other end is on the host."""
+
     name: str
     kind: str
     mac: str
@@ -254,6 +256,8 @@ class Container(Struct):
 
 
 class Bridge(Struct):
+    """A bridge of the host, and its addresses there."""
+
     name: str
     addresses: list[str]
 

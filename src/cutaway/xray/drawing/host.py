@@ -81,7 +81,9 @@ def _title(canvas: Canvas, host: Host) -> None:
         f"{units.size(host.memory)} of memory",
         f"cgroups {host.cgroups}",
     ]
-    canvas.text(_MARGIN, 80, "  ·  ".join(facts), "muted", 12.5, room=WIDTH * 0.43)
+    said = "  ·  ".join(facts)
+    canvas.text(_MARGIN, 80, said, "muted", 12.5, room=WIDTH * 0.5)
+    free = _MARGIN + min(width_of(said, 12.5), WIDTH * 0.5) + 24
     engines: dict[str, int] = {}
     for container in host.containers:
         engines[container.engine] = engines.get(container.engine, 0) + 1
@@ -89,7 +91,7 @@ def _title(canvas: Canvas, host: Host) -> None:
     for engine, number in sorted(engines.items(), key=lambda item: -item[1]):
         label = f"{engine} {number}" if number > 1 else engine
         x -= width_of(label, 12) + 8
-        if x < WIDTH * 0.45:
+        if x - 10 < free:
             break
         canvas.text(x + 4, 80, label, "muted", 12, room=200)
         canvas.rect(x - 10, 71, 9, 9, f"full {accent(engine)}", radius=2)
