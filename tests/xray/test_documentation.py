@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import msgspec
@@ -16,5 +17,5 @@ STRUCTS = [each for each in vars(model).values() if isinstance(each, type) and e
 @pytest.mark.parametrize("struct", STRUCTS, ids=lambda struct: str(struct.__name__))
 def test_every_field_is_documented(struct: type[msgspec.Struct]) -> None:
     (described,) = [part for part in DOCUMENTATION.split("\n\n") if part.startswith(f"**{struct.__name__}**: ")]
-    documented = [word.strip("`") for word in described.split(". ")[0].split() if word.startswith("`")]
+    documented = re.findall(r"`(\w+)`\s\(", described)
     assert documented == list(struct.__struct_fields__)
