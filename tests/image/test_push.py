@@ -84,6 +84,18 @@ def test_layers_go_as_they_came(
     )
 
 
+@pytest.mark.parametrize("number", [0, 3])
+def test_no_layer_and_the_same_one_again(number: int, images: Images, repository: str, tmp_path: Path) -> None:
+    layers = [layer("a"), layer("b")]
+    layout = Layout([*layers, layers[0]][:number], tag=f"{repository}:v1")
+    load_file(images, layout.write(tmp_path / "layout"))
+    pushed(images, f"{repository}:v1")
+    assert pulled(tmp_path / "other", f"{repository}:v1") == layout.image_id
+    with new_store(tmp_path / "more") as more:
+        (found,) = load_file(more, save_file(images, tmp_path / "saved.tar", f"{repository}:v1"))
+        assert found.id == layout.image_id
+
+
 def test_an_uncompressed_layer_is_compressed_to_the_same_bytes_anywhere(
     images: Images, repository: str, tmp_path: Path
 ) -> None:

@@ -82,7 +82,8 @@ def _manifests(source: Source) -> dict[str, Document]:
     if _INDEX not in source:
         return {}
     listed = _decoded(sources.read(source, _INDEX, config.LARGEST), Manifest, _INDEX).manifests or []
-    documents = [_document(source, descriptor) for descriptor in listed if _file(descriptor.digest) in source]
+    there = (each for each in listed if references.is_digest(each.digest) and _file(each.digest) in source)
+    documents = [_document(source, descriptor) for descriptor in there]
     named = ((document.parsed().config, document) for document in documents)
     return {descriptor.digest: document for descriptor, document in named if descriptor}
 
