@@ -106,7 +106,7 @@ def test_signals_reach_the_program(enter: Engine) -> None:
 
 
 def test_a_terminal_can_interrupt_and_stop_it(enter: Engine) -> None:
-    shell = pexpect.spawn("bash", ["--norc", "-i"], env={**enter.environment, "PS1": "prompt> "}, encoding="utf-8")  # type: ignore[arg-type]
+    shell = pexpect.spawn("bash", ["--norc", "-i"], env={**enter.environment, "PS1": "prompt> "}, encoding="utf-8")
     shell.expect("prompt> ", timeout=20)
     shell.sendline(f"{enter.command} enter entered -- sh -c 'echo begun; sleep 100'")
     shell.expect("begun\r\n", timeout=20)

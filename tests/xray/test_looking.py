@@ -149,7 +149,7 @@ def test_who_shares_a_namespace_is_told_with_whom() -> None:
 def test_nothing_that_a_container_calls_itself_reaches_the_terminal() -> None:
     script = 'exec -a "$0" sleep 1000'
     quiet = subprocess.DEVNULL
-    command = ["unshare", *ALONE, "bash", "-c", script, HOSTILE]
+    command = ["unshare", *ALONE, "bash", "-c", script, os.fsdecode(HOSTILE)]
     child = subprocess.Popen(command, stdin=quiet, stdout=quiet, stderr=quiet)
     try:
         wait_until(lambda: any(HOSTILE.decode(errors="surrogateescape") in each.command for each in _seen(child.pid)))
@@ -352,7 +352,7 @@ def test_watching_goes_on_until_it_is_stopped(tmp_path: Path) -> None:
             ["xray", "watched", "--watch"],
             env=engine.environment,
             encoding="utf-8",
-            dimensions=(24, 80),  # type: ignore[arg-type]
+            dimensions=(24, 80),
         )
         for _ in range(2):
             terminal.expect("watched", timeout=20)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from cutaway.cli.here import enter, xray
 from cutaway.cli.verbs import (
     completion,
     cp,
@@ -28,7 +29,6 @@ from cutaway.cli.verbs import (
     update,
     volume,
     watch,
-    xray,
 )
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ VERBS: tuple[Verb, ...] = (
     volume.ls, volume.create, volume.rm, prune.volumes,
     system.version, system.info, df.df, prune.containers, prune.images, prune.system,
     engine.start, engine.stop, engine.status, engine.logs,
-    learn.learn, xray.xray, xray.enter,
+    learn.learn, xray.xray, enter.enter,
     completion.completion, completion.complete,
 )  # fmt: skip
 

@@ -1,5 +1,5 @@
-"""`xray`: what containers there are and what they are made of; `enter`: a program of the host inside one. Both ask
-only the kernel, and run in the caller's own process: they work without an engine and start none."""
+"""`xray`: what containers there are and what they are made of. It asks only the kernel, and runs in the caller's own
+process: it works without an engine and starts none."""
 
 from __future__ import annotations
 
@@ -23,11 +23,6 @@ _OUTPUTS = ("text", "json", "svg", "html")
 _INTERVAL = 2.0
 """Seconds between two looks of `--watch`."""
 _HOME_AND_CLEAR, _CLEAR_REST = "\x1b[H", "\x1b[J"
-_KINDS = {
-    "net": "net", "mount": "mnt", "pid": "pid", "uts": "uts", "ipc": "ipc", "cgroup": "cgroup", "user": "user",
-    "time": "time",
-}  # fmt: skip
-"""Options of `enter`, and the names the kernel has for the same namespaces."""
 
 
 @local_verb(
@@ -104,42 +99,3 @@ def _watch(wanted: str, measure: Measure) -> int:
             time.sleep(_INTERVAL)
     except KeyboardInterrupt:
         return 130
-
-
-@local_verb(
-    "enter",
-    usage="[OPTIONS] CONTAINER|PID [OPTIONS] -- COMMAND [ARG...]",
-    summary="Run a program of the host inside namespaces of a container of any engine; needs no engine",
-    options=[
-        *(Option(name, BOOL, f"Join its {name} namespace") for name in _KINDS),
-        Option("all", BOOL, "Join all its namespaces, and have its files and its root user", short="a"),
-        Option("root", BOOL, "Have its root directory, without its mount namespace"),
-        Option("workdir", STRING, "Start in this directory", short="w"),
-    ],
-    arguments=(1, 1 << 30),
-    completes="xrayed",
-)
-def enter(parsed: Parsed) -> int:
-    from cutaway.plan.process import ExecError
-    from cutaway.xray.entering import DEFAULT_KINDS, Visit
-    from cutaway.xray.entering import enter as run
-
-    name, *command = parsed.arguments
-    given = parsed.options
-    kinds = [kind for option, kind in _KINDS.items() if given.get(option)]
-    if given.get("all"):
-        kinds = list(_KINDS.values())
-    elif not kinds and not given.get("root"):
-        kinds = list(DEFAULT_KINDS)
-    visit = Visit(kinds, given.get("root", False), given.get("workdir", ""), command or ["/bin/sh"])
-    try:
-        return run(View().find(name).pid, visit)
-    except NotFound as problem:
-        raise EngineError(str(problem)) from None
-    except ExecError as problem:
-        print(f"cutaway: {problem}", file=sys.stderr)
-        return problem.exit_code
-    except PermissionError as problem:
-        advice = "" if os.geteuid() == 0 else ": it needs root rights: run it as root (sudo cutaway …)"
-        print(f"cutaway: cannot enter {name}: {problem}{advice}", file=sys.stderr)
-        return 1
