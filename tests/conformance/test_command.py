@@ -50,6 +50,7 @@ def _end(bundle: Bundle) -> None:
 # Verbs
 
 
+@pytest.mark.vm
 def test_a_container_is_created_started_and_deleted(bundle: Bundle) -> None:
     bundle.create("sleep", "1000")
     created = bundle.state()
@@ -65,6 +66,7 @@ def test_a_container_is_created_started_and_deleted(bundle: Bundle) -> None:
     assert not _cgroups(bundle)
 
 
+@pytest.mark.vm
 def test_run_returns_what_the_program_does(bundle: Bundle) -> None:
     done = bundle.runs("sh", "-c", "echo out; echo err >&2; exit 7")
     assert (done.returncode, done.stdout, done.stderr) == (7, "out\n", "err\n")
@@ -104,6 +106,7 @@ def test_run_passes_signals_on(bundle: Bundle) -> None:
         assert process.wait(timeout=10) == 5
 
 
+@pytest.mark.vm
 def test_exec_runs_in_the_container(running: Bundle) -> None:
     done = running.runtime("exec", running.id, "sh", "-c", "echo $$; readlink /proc/1/exe; exit 3")
     assert done.returncode == 3
@@ -143,12 +146,14 @@ def test_exec_detached_returns_at_once(running: Bundle, tmp_path: Path) -> None:
     assert pid in json.loads(running.runtime("ps", "--format", "json", running.id).stdout)
 
 
+@pytest.mark.vm
 def test_exec_can_join_a_cgroup_below(running: Bundle) -> None:
     Cgroup(f"{running.id}/below").create()
     done = running.runtime("exec", "--cgroup", "below", running.id, "cat", "/proc/self/cgroup")
     assert {line.rpartition("/")[2] for line in done.stdout.splitlines() if "/" in line} == {"below"}, done.said
 
 
+@pytest.mark.vm
 def test_kill_all_signals_every_process(running: Bundle) -> None:
     command = _command(running, "exec", running.id, "sleep", "999")
     with subprocess.Popen(command, stdin=subprocess.DEVNULL) as other:
@@ -186,6 +191,7 @@ def test_list_and_ps(running: Bundle) -> None:
     assert (header.split()[1], row.split()[1]) == ("PID", str(pid))
 
 
+@pytest.mark.vm
 def test_pause_and_resume(running: Bundle) -> None:
     assert running.runtime("pause", running.id).returncode == 0
     assert running.state()["status"] == "paused"
@@ -194,6 +200,7 @@ def test_pause_and_resume(running: Bundle) -> None:
     assert running.state()["status"] == "running"
 
 
+@pytest.mark.vm
 def test_update_changes_limits(running: Bundle, tmp_path: Path) -> None:
     assert running.runtime("update", "--memory", "64M", "--pids-limit", "20", running.id).returncode == 0
     usage = json.loads(running.runtime("events", "--stats", running.id).stdout)["data"]
@@ -204,6 +211,7 @@ def test_update_changes_limits(running: Bundle, tmp_path: Path) -> None:
     assert json.loads(running.runtime("events", "--stats", running.id).stdout)["data"]["pids"]["limit"] == 30
 
 
+@pytest.mark.vm
 def test_events_tell_that_memory_ran_out_and_end_with_the_container(bundle: Bundle) -> None:
     bundle.linux["resources"] = {"memory": {"limit": 8 << 20, "swap": 8 << 20}}
     eats = "while [ ! -e /go ]; do sleep 0.05; done; (head -c 60000000 /dev/zero | tail -c 50000000 >/dev/null); exit 0"
@@ -381,6 +389,31 @@ def test_a_program_that_cannot_be_executed(running: Bundle) -> None:
     done = running.runtime("exec", running.id, "/etc")
     assert (done.returncode, "permission denied" in done.stderr) == (255, True)
     assert running.runtime("exec", running.id, "true").returncode == 0
+
+
+def test_a_pid_file_that_cannot_be_written(bundle: Bundle, tmp_path: Path) -> None:
+    bundle.process["args"] = ["sleep", "1000"]
+    assert bundle.does("create", "--pid-file", str(tmp_path / "nowhere" / "pid")).returncode == 1
+    assert bundle.runtime("state", bundle.id).returncode == 1
+    assert not _cgroups(bundle)
+
+
+def test_a_console_socket_that_is_not_there(bundle: Bundle, tmp_path: Path) -> None:
+    bundle.process["terminal"] = True
+    assert "console socket" in bundle.does("create", "--console-socket", str(tmp_path / "nowhere")).stderr
+    assert bundle.runtime("state", bundle.id).returncode == 1
+
+
+def test_a_file_that_is_no_program(bundle: Bundle) -> None:
+    """Only executing it shows that."""
+    (bundle.rootfs / "junk").write_bytes(b"\0junk")
+    (bundle.rootfs / "junk").chmod(0o755)
+    done = bundle.runs("/junk")
+    assert (done.returncode, "exec format error" in done.stderr) == (1, True), done.said
+    assert bundle.runtime("state", bundle.id).returncode == 1
+    bundle.create("/junk")
+    assert "exec format error" in bundle.start().stderr
+    wait_until(lambda: bundle.state()["status"] == "stopped")
 
 
 def test_states_that_forbid_a_verb(running: Bundle) -> None:

@@ -32,7 +32,11 @@ def create(invocation: Invocation) -> int:
     """`create ID`: all but the program; it waits to be started, on its own."""
     creation = Creation(invocation, detached=True)
     process = creation.make()
-    write_pid_file(invocation.options["pid-file"], process.pid)
+    try:
+        write_pid_file(invocation.options["pid-file"], process.pid)
+    except OSError:
+        creation.abandon()
+        raise
     return 0
 
 
@@ -83,17 +87,17 @@ class Creation:
 
     def make(self) -> Process:
         """Up to where only the program is missing."""
+        context = Context(self._terminal.descriptors(), host=os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
         self.container = Container.reserve(
             self._invocation.root, self._invocation.operands[0], self._facts(), self._config
         )
-        context = Context(self._terminal.descriptors(), host=os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
         context.state = self.container.state("creating")
         try:
             apply(self._parts.before, context)
             self.process = self._bear(context)
             self._accompany(self.process, context)
         except BaseException:
-            self._abandon()
+            self.abandon()
             raise
         return self.process
 
@@ -147,7 +151,8 @@ class Creation:
             from cutaway.runtime.command import foreground  # noqa: F401, while there is nothing else to do
         process.expect(READY)
 
-    def _abandon(self) -> None:
+    def abandon(self) -> None:
+        """Ends it and takes it away."""
         if self.process:
             self.process.end()
         remove(self.container, self._invocation.log)

@@ -55,6 +55,7 @@ _ENTERING = ("create", "run", "exec")
 _PREFIX = {"create": "cutaway-oci create failed: ", "run": "cutaway-oci run failed: ", "exec": "exec failed: "}
 _EXEC_FAILED = 255
 _NO_SUCH_VERB = 3
+_INTERRUPTED = 130
 
 
 class Invocation:
@@ -116,6 +117,9 @@ def _call(verb: str, words: list[str], options: dict[str, Any], log: Log) -> int
     except (Failure, OSError, ValueError) as error:
         log.error(f"{_PREFIX.get(verb, '')}{error}")
         return _EXEC_FAILED if verb == "exec" else getattr(error, "exit_code", 1)
+    except KeyboardInterrupt:
+        log.error(f"{_PREFIX.get(verb, '')}interrupted")
+        return _INTERRUPTED
     except Exception as error:  # a fault of ours, which the engine that called is to read, too
         log.error(f"{_PREFIX.get(verb, '')}{type(error).__name__}: {error}{_place_of(error)}")
         return _EXEC_FAILED if verb == "exec" else 1

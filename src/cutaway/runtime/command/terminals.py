@@ -24,9 +24,9 @@ class Terminal:
         """Raises `Failure` where a terminal is asked for and nobody takes its other end, or the other way around."""
         wanted = bool(process.get("terminal"))
         if wanted and self._detached and not self._socket:
-            raise Failure("cannot allocate tty if runc will detach without setting console socket")
+            raise Failure("cannot allocate tty if cutaway-oci will detach without setting console socket")
         if self._socket and not (wanted and self._detached):
-            raise Failure("cannot use console socket if runc will not detach or allocate tty")
+            raise Failure("cannot use console socket if cutaway-oci will not detach or allocate tty")
         self._wanted = wanted
 
     def descriptors(self) -> dict[str, int]:

@@ -56,6 +56,8 @@ def remove(container: Container, log: Log) -> None:
     from cutaway.plan.operation import Context, load
     from cutaway.plan.plan import undo
 
+    if not os.path.isdir(container.directory):  # another `delete` was here first
+        return
     end(container)
     for module in container.facts["modules"]:
         __import__(module)
