@@ -6,6 +6,7 @@ import json
 import os
 import re
 import subprocess
+import tempfile
 from base64 import b64encode
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,11 +40,12 @@ class Person:
         self.home, self.file = home, home / ".docker/config.json"
         self.environment = engine.environment | {"HOME": str(home), "PATH": f"{home}:{os.environ['PATH']}"}
         self.environment.pop("DOCKER_CONFIG", None)
+        self.command = [str(COMMAND)]
 
     def __call__(self, *arguments: str | Path, input: str = "", code: int = 0) -> str:
         """Standard output and error together, from a command that ends with this exit code."""
         done = subprocess.run(
-            [COMMAND, *arguments],
+            [*self.command, *arguments],
             input=input, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=self.environment, timeout=60,
         )  # fmt: skip
         assert done.returncode == code, done.stdout
@@ -56,6 +58,12 @@ class Person:
         terminal.close()
         assert terminal.exitstatus == code, terminal.before
         return terminal.before or ""
+
+    def becomes(self, uid: int) -> None:
+        """Is from now on another user of the host, in root's group, which may use the engine."""
+        self.home.chmod(0o755)
+        os.chown(self.home, uid, 0)
+        self.command = ["setpriv", "--reuid", str(uid), "--regid", "0", "--clear-groups", *self.command]
 
     @property
     def config(self) -> Any:
@@ -256,6 +264,18 @@ class TestHelpers:
         assert not kept.exists()
         assert person.config == settings | {"auths": {}}
         assert "push access denied" in person("push", f"{name}/{image}", code=1)
+
+    def test_are_the_callers_and_so_is_the_file(self, engine: Engine, protected_registry: Registry) -> None:
+        with tempfile.TemporaryDirectory() as home:  # which others may enter
+            person = Person(engine, Path(home))
+            person.becomes(1234)
+            engine.runtime_dir.parent.chmod(0o711)
+            log_in(person, protected_registry)
+            assert (person.file.stat().st_uid, person.file.parent.stat().st_uid) == (1234, 1234)
+            kept = person.add_helper("drawer")
+            person.config = {"credsStore": "drawer"}
+            log_in(person, protected_registry)
+            assert (kept.stat().st_uid, person.file.stat().st_uid) == (1234, 1234)
 
     def test_of_one_registry_is_asked_before_that_of_all(self, person: Person, protected_registry: Registry) -> None:
         person.add_helper("drawer")

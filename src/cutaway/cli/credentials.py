@@ -14,7 +14,6 @@ import pwd
 import secrets
 import subprocess
 from base64 import b64decode, b64encode
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -149,9 +148,10 @@ class CredentialStore:
     def _write(self, content: bytes) -> None:
         """Replaces the file, at the end of a link if it is one, by one that only its owner can read."""
         path = os.path.realpath(self.path)
-        with suppress(FileExistsError):
-            os.mkdir(os.path.dirname(path), 0o700)
-            os.chown(os.path.dirname(path), self._uid, self._gid)
+        directory = os.path.dirname(path)
+        if not os.path.isdir(directory):
+            os.makedirs(directory, 0o700)
+            os.chown(directory, self._uid, self._gid)
         unfinished = f"{path}.{secrets.token_hex(4)}"
         descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
