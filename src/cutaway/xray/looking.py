@@ -49,8 +49,6 @@ class View:
             memory=memory["MemTotal"],
             memory_available=memory.get("MemAvailable", 0),
             started=procfs.boot_time(),
-            uplinks=self._networks.uplinks(),
-            bridges=self._networks.bridges(),
             kept_namespaces=namespaces.kept(self._sight),
         )
         host.containers = [self._summary(group) for group in self._groups]
@@ -93,8 +91,14 @@ class View:
             raise NotFound(f"no container has the name, ID or PID {wanted}: `cutaway xray` lists those there are")
         return found[0]
 
+    def _survey(self) -> None:
+        """What is around the containers."""
+        if not self.host.uplinks:
+            self.host.uplinks, self.host.bridges = self._networks.uplinks(), self._networks.bridges()
+
     def open_all(self, measure: files.Measure) -> None:
         """Opens every container."""
+        self._survey()
         for container in self.host.containers:
             self.open(container, measure)
 
@@ -109,6 +113,7 @@ class View:
     def open(self, container: Container, measure: files.Measure) -> None:
         """Fills in what the list of all does not need. What ends meanwhile leaves what was seen until then."""
         group, unseen = self._group_of(container), list[str]()
+        self._survey()
         self._calls_itself(container)
         container.keeper, container.cgroup = _keeper(group), cgroup.of_group(group)
         container.processes = processes.of_group(group)

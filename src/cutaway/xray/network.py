@@ -7,6 +7,7 @@ to do that, /proc still tells addresses and counts.
 from __future__ import annotations
 
 import os
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from cutaway.kernel import procfs
@@ -47,19 +48,25 @@ class Space:
 
 
 class Networks:
-    """The network namespaces of a host, each read once. `around`: those in which the other end of a veth may be: the
-    reader's own, and that of process 1."""
+    """The network namespaces of a host, each read once, when something in it is asked for. The other end of a veth may
+    be in the reader's own, or in that of process 1."""
 
     def __init__(self) -> None:
         self._spaces: dict[int, Space | None] = {}
         self._firewalls: dict[int, Firewall] = {}
         self._carriers: list[tuple[int, list[str]]] | None = None
+
+    @cached_property
+    def here(self) -> Space:
+        """The network namespace of who looks."""
         with RouteSocket() as route:
-            self.here = Space(route)
-        self._around = [self.here]
+            return Space(route)
+
+    @cached_property
+    def _around(self) -> list[Space]:
         host = _inode(1)
-        if host not in (0, _inode("self")) and (space := self._of(1, host)):
-            self._around.append(space)
+        other = self._of(1, host) if host not in (0, _inode("self")) else None
+        return [self.here, *([other] if other else [])]
 
     def uplinks(self) -> list[Interface]:
         """The interfaces by which packets leave the host."""
