@@ -29,7 +29,7 @@ def test_what_is_read() -> None:
     assert parsed.run.cmd == ["sh"]  # the old form, a word instead of a list
     assert parsed.run.env is None
     assert parsed.diff_ids == [DIFF_ID]
-    assert parsed.created_at == 1767323045
+    assert parsed.created_at == 1767323045.678901
 
 
 def test_an_image_without_a_configuration_to_run() -> None:
