@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
@@ -232,15 +233,8 @@ def test_layers_that_are_named_relatively_are_found(tmp_path: Path) -> None:
     try:
         (tmp_path / "merged/new").write_text("abc")
         (tmp_path / "merged/file-39").unlink()
-        command = ["unshare", "--pid", "--fork", "--uts", "--kill-child", f"--root={tmp_path}/merged"]
-        child = subprocess.Popen([*command, "/busybox", "sleep", "1000"])
-        try:
-            wait_until(lambda: any(each.pid in _family(child.pid) - {child.pid} for each in View().host.containers))
-            pid = next(iter(_family(child.pid) - {child.pid}))
-            wait_until(lambda: "busybox" in opened(pid).command)
+        with rooted(tmp_path / "merged") as pid:
             root = opened(pid).root
-        finally:
-            _end(child)
     finally:
         subprocess.run(["umount", "--lazy", str(tmp_path / "merged")], check=True)
     assert root and root.kind == "overlay" and root.upper == f"{tmp_path}/upper"
@@ -250,6 +244,51 @@ def test_layers_that_are_named_relatively_are_found(tmp_path: Path) -> None:
         ("deleted", "/file-39", 0),
         ("added", "/new", 3),
     ]
+
+
+def test_layers_of_fuse_overlayfs_are_those_of_its_command_line(tmp_path: Path) -> None:
+    if not shutil.which("fuse-overlayfs") or not Path("/dev/fuse").exists():
+        pytest.skip("fuse-overlayfs is not installed, or there is no /dev/fuse")
+    for name in ("lower-1", "lower-2", "upper", "work", "merged"):
+        (tmp_path / name).mkdir()
+    shutil.copy("/bin/busybox", tmp_path / "lower-2/busybox")
+    (tmp_path / "lower-1/old").write_text("old")
+    options = f"lowerdir={tmp_path}/lower-1:{tmp_path}/lower-2,upperdir={tmp_path}/upper,workdir={tmp_path}/work"
+    subprocess.run(["fuse-overlayfs", "-o", options, "merged"], cwd=tmp_path, check=True, stderr=subprocess.DEVNULL)
+    try:
+        (tmp_path / "merged/old").unlink()
+        with rooted(tmp_path / "merged") as pid:
+            root = opened(pid).root
+    finally:
+        subprocess.run(["umount", str(tmp_path / "merged")], check=True)
+        wait_until(lambda: "fuse-overlayfs" not in _commands())
+    assert root and root.kind == "fuse-overlayfs" and root.upper == f"{tmp_path}/upper"
+    assert [layer.path for layer in root.layers] == [f"{tmp_path}/lower-{number}" for number in (1, 2)]
+    assert [(each.kind, each.path) for each in root.changes] == [("deleted", "/old")]
+
+
+def _commands() -> set[str]:
+    """The names of the processes in this network namespace."""
+    here, found = os.readlink("/proc/self/ns/net"), set()
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if os.readlink(process / "ns/net") == here:
+                found.add((process / "comm").read_text().strip())
+        except OSError:  # it has ended
+            continue
+    return found
+
+
+@contextmanager
+def rooted(root: Path) -> Iterator[int]:
+    """A container whose root directory is this one, in which there is a `/busybox`; its PID."""
+    command = ["unshare", "--pid", "--fork", "--uts", "--kill-child", f"--root={root}", "/busybox", "sleep", "1000"]
+    child = subprocess.Popen(command)
+    try:
+        wait_until(lambda: any("busybox" in each.command for each in _seen(child.pid)))
+        yield next(iter(_family(child.pid) - {child.pid}))
+    finally:
+        _end(child)
 
 
 def test_ports_that_plain_rules_publish_are_found() -> None:

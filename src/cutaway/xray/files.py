@@ -170,10 +170,15 @@ def _fuse_options(top: MountPoint) -> list[str]:
             words = procfs.command_line(pid)
         except (ProcessLookupError, PermissionError):
             continue
-        if words and os.path.basename(words[0]) == "fuse-overlayfs" and (not serving or words[-1] in serving):
-            return [option for word, value in pairwise(words) if word == "-o"
-                    for option in value.split(",")]  # fmt: skip
+        if words and os.path.basename(words[0]) == "fuse-overlayfs" and _serves(words[-1], serving):
+            given = [value for word, value in pairwise(words) if word == "-o"]
+            return [option for options in given for option in options.split(",")]
     return []
+
+
+def _serves(mount_point: str, targets: list[str]) -> bool:
+    """Whether a mount point, which may be given relative to a directory that nobody knows any more, is one of these."""
+    return any(target.endswith(f"/{mount_point.strip('/')}") for target in targets)
 
 
 def _overlay_root(overlay: _Overlay, read_only: bool, roots: Roots, measure: Measure, unseen: list[str]) -> Root:
