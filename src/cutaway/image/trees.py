@@ -1,7 +1,7 @@
-"""Removing and measuring directory trees that a stranger made: any depth, any names, no recursion.
+"""Removing and measuring directory trees that a stranger made: of any depth, with any names.
 
 `shutil.rmtree` recurses and keeps a descriptor open at each level, so a layer a few thousand directories deep stops it.
-Here every directory that is not empty moves up beside the one being removed, so that nothing is ever deep.
+Here a directory that is deeper than others ever are moves up beside the one being removed.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator
+
+_DEEPEST = 40  # levels, each with a descriptor
 
 
 def disk_usage(path: str | bytes) -> int:
@@ -49,40 +51,37 @@ def remove(parent: int, name: str | bytes) -> None:
     except FileNotFoundError:
         return
     except (IsADirectoryError, PermissionError):
-        _remove_directory(parent, os.fsencode(name))
+        _Removal(parent, os.fsencode(name)).run()
 
 
-def _remove_directory(parent: int, name: bytes) -> None:
-    waiting, moved = [name], 0
-    while waiting:
-        directory = waiting.pop()
-        below = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
+class _Removal:
+    """The removal of a tree from the directory `top`. A directory that is too deep in it moves up beside the tree."""
+
+    def __init__(self, top: int, name: bytes) -> None:
+        self._top, self._name = top, name
+        self._waiting, self._moved = [name], 0
+
+    def run(self) -> None:
+        while self._waiting:
+            self._remove(self._top, self._waiting.pop(), 1)
+
+    def _remove(self, parent: int, name: bytes, depth: int) -> None:
+        directory = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
         try:
-            for child in _emptied(below):
-                moved += 1
-                waiting.append(b".%s.%d" % (name[:200], moved))
-                os.rename(child, waiting[-1], src_dir_fd=below, dst_dir_fd=parent)
+            with os.scandir(directory) as entries:
+                for entry in entries:
+                    child = os.fsencode(entry.name)
+                    if not entry.is_dir(follow_symlinks=False):
+                        os.unlink(child, dir_fd=directory)
+                    elif depth < _DEEPEST:
+                        self._remove(directory, child, depth + 1)
+                    else:
+                        self._move_up(directory, child)
         finally:
-            os.close(below)
-        os.rmdir(directory, dir_fd=parent)
+            os.close(directory)
+        os.rmdir(name, dir_fd=parent)
 
-
-def _emptied(directory: int) -> list[bytes]:
-    """Removes all in `directory` but the subdirectories that are not empty; returns their names."""
-    full = []
-    with os.scandir(directory) as entries:
-        for entry in entries:
-            name = os.fsencode(entry.name)
-            if not entry.is_dir(follow_symlinks=False):
-                os.unlink(name, dir_fd=directory)
-            elif not _rmdir(name, directory):
-                full.append(name)
-    return full
-
-
-def _rmdir(name: bytes, directory: int) -> bool:
-    try:
-        os.rmdir(name, dir_fd=directory)
-    except OSError:
-        return False
-    return True
+    def _move_up(self, directory: int, name: bytes) -> None:
+        self._moved += 1
+        self._waiting.append(b".%s.%d" % (self._name[:200], self._moved))
+        os.rename(name, self._waiting[-1], src_dir_fd=directory, dst_dir_fd=self._top)
