@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from cutaway.engine.interface import Step
 
-_OVER = ("Pull complete", "Already exists", "Pushed", "Layer already exists")
+_OVER = ("Download complete", "Pull complete", "Already exists", "Pushed", "Layer already exists")
 
 
 class Bars:

@@ -288,7 +288,8 @@ class Images:
         empty for this machine's).
 
         `progress` gets mappings of `layer` (digest; or the tag, for what concerns the image), `total` (bytes), and
-        either `status`, in Docker's words, or `done` (bytes). Raises `ImageError`; then the store is as it was, and what has come of a layer is kept for next time.
+        either `status`, in Docker's words, or `done` (bytes). Raises `ImageError`; then the store is as it was. What
+        has come of a layer is kept for next time, unless it is wrong or does not fit.
         """
         wanted = references.parse(reference).tagged().exact()
         if str(wanted) == host.NAME:

@@ -87,6 +87,8 @@ def each(work: Mapping[str, Callable[[], Any]], most: int) -> Iterator[tuple[str
     finally:
         for pid in running:
             os.kill(pid, signal.SIGKILL)
+        for pid in running:
+            os.waitpid(pid, 0)
 
 
 def _fork(do: Callable[[], Any], outcome: FileIO) -> int:

@@ -91,7 +91,14 @@ def _pulled(repository: Repository, wanted: Reference, platform: Platform, place
         _check_platform(image, platform)
     what = str(wanted) if wanted.digest else wanted.tag
     report({"progress": {"layer": what, "status": f"Pulling from {wanted.path}"}})
-    staged = list(_take_in_all(repository, _paired(manifest.layers, image), places))
+    paired = _paired(manifest.layers, image)
+    try:
+        staged = list(_take_in_all(repository, paired, places))
+    except RegistryError:  # what has come stays for another time
+        raise
+    except Exception:  # it is not what it should be, or the disk is full
+        partials.forget(places.partial, [layer.digest for layer in paired.values()])
+        raise
     return Found(
         named.digest,
         _written(places.staging, "config", encoded),
@@ -191,13 +198,7 @@ def _take_in(repository: Repository, layer: Descriptor, diff_id: str, places: Pl
                 return _unpacked(repository, layer, diff_id, places, begun)
             except BrokenArchive:  # it may be what was there before that is broken
                 begun.discard()
-        try:
-            return _unpacked(repository, layer, diff_id, places, begun)
-        except RegistryError:  # what has come stays for another time
-            raise
-        except BaseException:  # it is not what it should be, or the disk is full
-            begun.remove()
-            raise
+        return _unpacked(repository, layer, diff_id, places, begun)
 
 
 def _unpacked(repository: Repository, layer: Descriptor, diff_id: str, places: Places, begun: Partial) -> StagedLayer:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 from cutaway.image.compression import PIECE
@@ -31,10 +31,6 @@ class Partial:
     def discard(self) -> None:
         """Forgets all that has come."""
         os.ftruncate(self._file, 0)
-
-    def remove(self) -> None:
-        """Forgets that it was ever begun."""
-        os.unlink(self.path)
 
     def chunks(self, repository: Repository, progress: Callable[[int], None]) -> Iterator[bytes]:
         """The whole blob: what is there, and then what comes from the registry, which is in the file before it is
@@ -62,20 +58,30 @@ def opened(directory: str, digest: str, size: int) -> Iterator[Partial]:
         os.close(file)
 
 
+def forget(directory: str, digests: Iterable[str]) -> int:
+    """Removes what there is of these blobs, where nobody is downloading them now; returns how many bytes of the disk
+    that gives back."""
+    return sum(_forgotten(os.path.join(directory, digest.removeprefix("sha256:"))) for digest in digests)
+
+
 def forget_unused(directory: str) -> int:
-    """Removes whatever nobody is downloading now; returns how many bytes of the disk that gives back."""
-    space = 0
-    for entry in list(os.scandir(directory)):
-        file = os.open(entry.path, os.O_RDWR | os.O_CLOEXEC)
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            space += 512 * os.fstat(file).st_blocks
-            os.unlink(entry.path)
-        except BlockingIOError:
-            pass
-        finally:
-            os.close(file)
-    return space
+    """As `forget`, of all there is."""
+    return forget(directory, os.listdir(directory))
+
+
+def _forgotten(path: str) -> int:
+    try:
+        file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return 0
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.unlink(path)
+        return 512 * os.fstat(file).st_blocks
+    except BlockingIOError:
+        return 0
+    finally:
+        os.close(file)
 
 
 def _locked(path: str) -> int:
