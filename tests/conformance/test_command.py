@@ -17,7 +17,7 @@ from typing import Any
 import pexpect
 import pytest
 
-from cutaway.kernel.cgroups import Cgroup
+from cutaway.kernel.cgroups import host_layout
 from tests.children import wait_until
 from tests.conformance.bundles import RUNTIME, Bundle, Runtime
 from tests.leaks import cgroup_hierarchies
@@ -148,7 +148,11 @@ def test_exec_detached_returns_at_once(running: Bundle, tmp_path: Path) -> None:
 
 @pytest.mark.vm
 def test_exec_can_join_a_cgroup_below(running: Bundle) -> None:
-    Cgroup(f"{running.id}/below").create()
+    for hierarchy in host_layout().hierarchies:
+        if hierarchy.version == 1:
+            hierarchy.create(f"{running.id}/below")
+        else:  # with controllers, of which a cgroup that has processes may pass none on
+            os.mkdir(hierarchy.directory(f"{running.id}/below"))
     done = running.runtime("exec", "--cgroup", "below", running.id, "cat", "/proc/self/cgroup")
     assert {line.rpartition("/")[2] for line in done.stdout.splitlines() if "/" in line} == {"below"}, done.said
 
