@@ -20,8 +20,9 @@ PAGE = Path(__file__).resolve().parents[2] / "docs/oci-conformance.md"
 HEAD = """# What of the OCI runtime specification is shown
 
 `cutaway-oci` implements the [OCI runtime specification](https://github.com/opencontainers/runtime-spec) 1.3 for Linux.
-Each line is something that the specification demands, in our words, and the name of a test that shows it on a real
-kernel. `{command}` makes this page from the tests; it was made on Linux {kernel}, with {cgroups}.
+Each line is something that the specification demands, in our words: the name of a test that shows it on a real kernel.
+`{command}` makes this page from the tests; it was made on Linux {kernel},
+with {cgroups}. What is marked "v2" is shown once more on pure cgroup v2, by `make test-vm`.
 
 That a `config.json` has the right form is shown apart: every field is compared with the specification's JSON schemas,
 with some thirty values in its place (`tests/runtime/test_specification.py`).
@@ -46,10 +47,14 @@ Where the specification leaves a choice:
 
 
 class Seen:
-    """Collects results: a `pytest` plugin. `rows`: (document, section, sentence) → results of its tests."""
+    """Collects results: a `pytest` plugin.
+
+    `rows`: (document, section, sentence) → results of its tests; those `on_v2` are run in the virtual machine, too.
+    """
 
     def __init__(self) -> None:
         self.rows: dict[tuple[str, str, str], list[str]] = {}
+        self.on_v2: set[tuple[str, str, str]] = set()
         self._places: dict[str, list[tuple[str, str, str]]] = {}
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
@@ -59,7 +64,10 @@ class Seen:
             sentence = name.removeprefix("test_").replace("_", " ")
             sections = [mark.args[0] for mark in item.iter_markers("must")]
             if document and sections:
-                self._places[item.nodeid] = [(document.args[0], section, sentence) for section in sections]
+                places = [(document.args[0], section, sentence) for section in sections]
+                self._places[item.nodeid] = places
+                if item.get_closest_marker("vm"):
+                    self.on_v2.update(places)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.when == "call" or report.outcome != "passed":
@@ -68,24 +76,27 @@ class Seen:
                 self.rows.setdefault(place, []).append(reason or report.outcome)
 
 
-def page(rows: dict[tuple[str, str, str], list[str]]) -> str:
-    """The page for results."""
+def page(seen: Seen) -> str:
+    """The page for what was seen."""
     from cutaway.kernel.cgroups import host_layout
 
     versions = {each.version for each in host_layout().hierarchies}
     kind = {frozenset({1}): "cgroup v1", frozenset({2}): "cgroup v2"}.get(frozenset(versions), "hybrid cgroups")
     head = HEAD.format(command="python -m tests.conformance.table", kernel=os.uname().release, cgroups=kind)
-    return "\n".join([head, *_tables(rows), *_unseen(rows)]) + "\n"
+    return "\n".join([head, *_tables(seen), *_unseen(seen.rows)]) + "\n"
 
 
-def _tables(rows: dict[tuple[str, str, str], list[str]]) -> Iterable[str]:
+def _tables(seen: Seen) -> Iterable[str]:
+    sections = list(dict.fromkeys(place[:2] for place in seen.rows))
     for document in DOCUMENTS:
         yield f"## {document}\n"
         yield "| section | shown | |\n|---|---|---|"
         last = ""
-        for (place, section, sentence), results in rows.items():
-            if place == document:
-                yield f"| {section if section != last else ''} | {sentence} | {_verdict(results)} |"
+        for place in sorted(seen.rows, key=lambda place: sections.index(place[:2])):
+            if place[0] == document:
+                _, section, sentence = place
+                verdict = _verdict(seen.rows[place]) + (", v2" if place in seen.on_v2 else "")
+                yield f"| {section if section != last else ''} | {sentence} | {verdict} |"
                 last = section
         yield ""
 
@@ -111,5 +122,5 @@ def _unseen(rows: dict[tuple[str, str, str], list[str]]) -> Iterable[str]:
 if __name__ == "__main__":
     seen = Seen()
     outcome = pytest.main(["-m", "must", "-q", "-p", "no:cacheprovider", str(Path(__file__).parent)], plugins=[seen])
-    PAGE.write_text(page(seen.rows))
+    PAGE.write_text(page(seen))
     sys.exit(outcome)

@@ -521,6 +521,23 @@ def test_a_label_for_a_security_module_that_the_host_lacks_is_an_error(bundle: B
     assert f"process.{field}" in bundle.refusal()
 
 
+@must("Linux process")
+def test_the_apparmor_profile_is_the_programs(bundle: Bundle) -> None:
+    profiles = Path("/sys/kernel/security/apparmor/profiles")
+    if not profiles.exists():
+        pytest.skip("no AppArmor")
+    bundle.process["apparmorProfile"] = name = profiles.read_text().split()[0]
+    assert bundle.says("cat", "/proc/self/attr/current").startswith(name)
+
+
+@must("Linux process")
+def test_the_selinux_label_is_the_programs(bundle: Bundle) -> None:
+    if not Path("/sys/fs/selinux/enforce").exists():
+        pytest.skip("no SELinux")
+    bundle.process["selinuxLabel"] = label = Path("/proc/self/attr/current").read_text().rstrip("\0\n")
+    assert bundle.says("cat", "/proc/self/attr/current").rstrip("\0") == label
+
+
 # User
 
 

@@ -579,6 +579,45 @@ def test_a_class_of_service_on_a_host_that_has_none_is_an_error(bundle: Bundle) 
 
 
 @must("IntelRdt")
+def test_a_class_of_service_is_made_joined_and_taken_away(bundle: Bundle) -> None:
+    groups = Path("/sys/fs/resctrl")
+    if not (groups / "schemata").exists():
+        pytest.skip("no resctrl")
+    bundle.linux["intelRdt"] = {}
+    bundle.create("sleep", "60")
+    assert str(bundle.state()["pid"]) in (groups / bundle.id / "tasks").read_text().split()
+    bundle.runtime("delete", "--force", bundle.id)
+    assert not (groups / bundle.id).exists()
+
+
+@must("Network")
+def test_the_class_and_the_priorities_of_packets(bundle: Bundle) -> None:
+    classes, priorities = cgroup_files(bundle, "net_cls"), cgroup_files(bundle, "net_prio")
+    limited(bundle, network={"classID": 1048577, "priorities": [{"name": "lo", "priority": 5}]})
+    assert (classes / "net_cls.classid").read_text() == "1048577\n"
+    assert "lo 5" in (priorities / "net_prio.ifpriomap").read_text()
+
+
+@must("RDMA")
+def test_limits_of_rdma_devices(bundle: Bundle) -> None:
+    directory = cgroup_files(bundle, "rdma")
+    devices = sorted(path.name for path in Path("/sys/class/infiniband").glob("*"))
+    if not devices:
+        pytest.skip("no RDMA device")
+    limited(bundle, rdma={devices[0]: {"hcaHandles": 3}})
+    assert f"{devices[0]} hca_handle=3" in (directory / "rdma.max").read_text()
+
+
+@must("CPU")
+def test_realtime_limits(bundle: Bundle) -> None:
+    directory = cgroup_files(bundle, "cpu")
+    if not (directory.parent / "cpu.rt_runtime_us").exists():
+        pytest.skip("no scheduling of realtime processes by cgroup (CONFIG_RT_GROUP_SCHED)")
+    limited(bundle, cpu={"realtimePeriod": 1000000, "realtimeRuntime": 1000})
+    assert (directory / "cpu.rt_runtime_us").read_text() == "1000\n"
+
+
+@must("IntelRdt")
 def test_a_class_of_service_that_leads_elsewhere_is_an_error(bundle: Bundle) -> None:
     bundle.linux["intelRdt"] = {"closID": "../../kernel"}
     assert "linux.intelRdt" in bundle.refusal()
@@ -776,6 +815,14 @@ def test_a_mount_label_on_a_host_without_selinux_is_an_error(bundle: Bundle) -> 
         pytest.skip("the host has SELinux")
     bundle.linux["mountLabel"] = "system_u:object_r:svirt_sandbox_file_t:s0:c715,c811"
     assert "linux.mountLabel" in bundle.refusal()
+
+
+@must("Mount label")
+def test_file_systems_get_the_mount_label(bundle: Bundle) -> None:
+    if not Path("/sys/fs/selinux/enforce").exists():
+        pytest.skip("no SELinux")
+    bundle.linux["mountLabel"] = label = "system_u:object_r:svirt_sandbox_file_t:s0:c715,c811"
+    assert label in bundle.says("cat", "/proc/mounts")
 
 
 @must("Personality")

@@ -124,13 +124,20 @@ def _hook(parts: Parts, hooks: dict[str, Any]) -> None:
     parts.program[:0] = hook_operations(hooks, "startContainer")
 
 
+_WITHOUT_LABEL = ("proc", "sysfs", "mqueue", "cgroup", "cgroup2")
+"""File systems whose files SELinux knows by rules of its own."""
+
+
 def _absolute(spec: dict[str, Any], bundle: str) -> dict[str, Any]:
     """With the paths that are relative to the bundle, or to the container's root, made whole."""
     root = spec["root"] | {"path": os.path.join(bundle, spec["root"]["path"])}
     mounts = [mount | {"destination": os.path.join("/", mount["destination"])} for mount in spec.get("mounts", ())]
+    label = spec.get("linux", {}).get("mountLabel")
     for mount in mounts:
         if is_bind(mount):
             mount["source"] = os.path.join(bundle, mount["source"])
+        elif label and mount.get("type") not in _WITHOUT_LABEL:
+            mount["options"] = [*mount.get("options", ()), f"context={label}"]
     return spec | {"root": root, "mounts": mounts}
 
 
