@@ -79,6 +79,7 @@ def opened(wanted: object) -> Container:
     return container
 
 
+@pytest.mark.vm
 def test_an_unshared_process_is_a_container() -> None:
     with unshared(*ALONE, script="hostname alone; sleep 1000") as found:
         assert (found.name, found.engine) == ("alone", "unshare")
@@ -350,6 +351,7 @@ def test_risks_are_said_in_words(cutaway: Engine) -> None:
     assert careful == security.risks
 
 
+@pytest.mark.vm
 @pytest.mark.usefixtures("busybox")
 def test_a_container_as_docker_makes_it_is_no_risk(cutaway: Engine) -> None:
     cutaway("run", "-d", "--name", "plain", "--memory", "32m", "busybox", "sleep", "1000")
@@ -362,6 +364,7 @@ def test_a_container_as_docker_makes_it_is_no_risk(cutaway: Engine) -> None:
     assert container.name == "plain" and container.engine == "cutaway"
 
 
+@pytest.mark.vm
 @pytest.mark.usefixtures("busybox")
 def test_a_new_name_is_seen_at_once(cutaway: Engine) -> None:
     cutaway("run", "-d", "--name", "before", "--network", "none", "busybox", "sleep", "1000")

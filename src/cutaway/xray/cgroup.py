@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from cutaway.kernel import procfs
 from cutaway.kernel.cgroups import host_layout
 from cutaway.kernel.cgroups.files import read, read_limit
 from cutaway.xray.model import Cgroup, Cpu, Disk, Memory, Pressure, Tasks
@@ -80,8 +81,6 @@ def _paths(group: Group) -> dict[str, str]:
 
 def _differs_from_keepers(group: Group, paths: dict[str, str]) -> bool:
     """Whether an unmarked cgroup is the container's: whoever started it is in another."""
-    from cutaway.kernel import procfs
-
     path = paths.get("memory") or paths.get("", "/")
     try:
         keepers = procfs.cgroups(group.keeper)
@@ -222,13 +221,12 @@ def _disks(hierarchy: Hierarchy, path: str) -> list[Disk]:
 
 def _disk_name(major: int, minor: int) -> str:
     try:
-        return read_name(f"/sys/dev/block/{major}:{minor}/uevent")
+        return _device_name(f"/sys/dev/block/{major}:{minor}/uevent")
     except (OSError, KeyError, ValueError):
         return f"{major}:{minor}"
 
 
-def read_name(path: str) -> str:
-    """The name that a device's `uevent` gives it."""
+def _device_name(path: str) -> str:
     return dict(line.split("=", 1) for line in read(path).splitlines())["DEVNAME"]
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from cutaway.kernel import procfs
 from cutaway.xray import engines
 from cutaway.xray.engines import Mark
 from cutaway.xray.sight import arguments
@@ -131,8 +132,6 @@ def _mark(group: Group) -> Mark:
 
 def _grandparent(group: Group) -> list[str]:
     """systemd-nspawn has a process between itself and the container's."""
-    from cutaway.kernel import procfs
-
     try:
         return arguments(procfs.stat(group.keeper).parent)
     except (ProcessLookupError, IndexError, ValueError):

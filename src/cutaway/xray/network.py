@@ -53,8 +53,6 @@ class Networks:
 
     def __init__(self) -> None:
         self._spaces: dict[int, Space | None] = {}
-        self._firewalls: dict[int, Firewall] = {}
-        self._carriers: list[tuple[int, list[str]]] | None = None
 
     @cached_property
     def here(self) -> Space:
@@ -128,7 +126,7 @@ class Networks:
         return found
 
     def _translate(self, found: Network, unseen: list[str]) -> None:
-        firewall = self._firewall()
+        firewall = self._firewall
         unseen += [sentence for sentence in firewall.unread if found.interfaces]
         uplink = next((link.name for link in self.uplinks()), "")
         addresses = []
@@ -141,21 +139,20 @@ class Networks:
                         Packet(host, interface.peer.bridge or interface.peer.name, uplink)
                     )
         found.ports = _with_proxies(firewall.ports(addresses), self._proxied(addresses))
-        for pid, words in self._carry():
+        for pid, words in self._carriers:
             name = os.path.basename(words[0])
             if name in _IN_USERLAND and any(each.kind == "tun" for each in found.interfaces):
                 unseen.append(
                     f"published ports: {name} (process {pid}) carries the packets, and the kernel knows no more"
                 )
 
+    @cached_property
     def _firewall(self) -> Firewall:
-        if 0 not in self._firewalls:
-            self._firewalls[0] = Firewall()
-        return self._firewalls[0]
+        return Firewall()
 
     def _proxied(self, addresses: list[str]) -> Iterator[Port]:
         """The ports that Docker's proxies, a process each, pass on to one of these addresses."""
-        for pid, words in self._carry():
+        for pid, words in self._carriers:
             options = dict(zip(words[1::2], words[2::2], strict=False))
             if os.path.basename(words[0]) == _PROXY and options.get("-container-ip") in addresses:
                 yield Port(
@@ -167,15 +164,11 @@ class Networks:
                     [f"{_PROXY} {pid}"],
                 )
 
-    def _carry(self) -> list[tuple[int, list[str]]]:
+    @cached_property
+    def _carriers(self) -> list[tuple[int, list[str]]]:
         """The processes that pass packets on."""
-        if self._carriers is None:
-            self._carriers = [
-                (pid, words)
-                for pid in procfs.pids()
-                if _name(pid) in (_PROXY, *_IN_USERLAND) and (words := arguments(pid))
-            ]
-        return self._carriers
+        carriers = (pid for pid in procfs.pids() if _name(pid) in (_PROXY, *_IN_USERLAND))
+        return [(pid, words) for pid in carriers if (words := arguments(pid))]
 
 
 def _with_proxies(ports: list[Port], proxied: Iterator[Port]) -> list[Port]:

@@ -14,7 +14,7 @@ from cutaway.xray.harmless import printable
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from cutaway.xray.model import Cgroup, Container, Host, Interface, Network, Process, Root, Security
+    from cutaway.xray.model import Cgroup, Container, Cpu, Host, Interface, Memory, Network, Process, Root, Security
 
 _BOLD, _DIM, _RED, _GREEN, _YELLOW, _CYAN = "1", "2", "31", "32", "33", "36"
 _BAR = 20
@@ -24,7 +24,7 @@ _LABEL = 15
 _SHOWN_CHANGES = 12
 _HEADER = ("NAME", "ENGINE", "PID", "PROCS", "MEMORY", "CPU", "ADDRESS")
 _RIGHT = frozenset({2, 3, 5})
-_NARROWEST_NAME = 8
+_NARROWEST_NAME, _NARROWEST_TEXT = 8, 20
 
 
 class Text:
@@ -42,7 +42,7 @@ class Text:
         ]
         if not rows:
             lines = ["No containers: no process on this host has namespaces of its own."]
-        lines += [self._paint(line, _DIM) for line in self._notes(host)]
+        lines += [line for note in self._notes(host) for line in self._wrapped("", note, _DIM)]
         return "\n".join(lines)
 
     def opened(self, host: Host, container: Container) -> str:
@@ -126,7 +126,23 @@ class Text:
         return self._titled(title, [*self._line("path", found.path), *self._limits(host, found)])
 
     def _limits(self, host: Host, found: Cgroup) -> Iterator[str]:
-        memory, cpu, tasks = found.memory, found.cpu, found.tasks
+        yield from self._memory(host, found.memory)
+        yield from self._cpu(found.cpu)
+        tasks = found.tasks
+        yield from self._line(
+            "tasks", f"{tasks.current} of {tasks.limit}" if tasks.limit else f"{tasks.current}, no limit"
+        )
+        for disk in found.disks:
+            read = f"read {units.size(disk.read_bytes)} in {units.number(disk.read_operations, 'operation')}"
+            written = f"written {units.size(disk.written_bytes)} in {units.number(disk.write_operations, 'operation')}"
+            yield from self._line(f"disk {disk.device}", f"{read} · {written}")
+        if found.pressure:
+            waited = " · ".join(f"{each.resource} {each.some10:g}%" for each in found.pressure)
+            yield from self._line("pressure", f"{waited} of the last 10 s spent waiting")
+        if found.frozen:
+            yield from self._line("frozen", "all its processes are stopped")
+
+    def _memory(self, host: Host, memory: Memory) -> Iterator[str]:
         limit = (
             f"of {units.size(memory.limit)}" if memory.limit else f"no limit (the host has {units.size(host.memory)})"
         )
@@ -135,40 +151,24 @@ class Text:
         yield from self._line("memory", f"{bar} {units.size(memory.usage)} {limit}{by}")
         beside = [f"{units.size(memory.working)} without cache", f"at most {units.size(memory.peak)} so far"]
         if memory.swap or memory.swap_limit:
-            beside.append(
-                f"swap {units.size(memory.swap)}"
-                + (f" of {units.size(memory.swap_limit)}" if memory.swap_limit else "")
-            )
-        kills = units.number(memory.oom_kills, "OOM kill")
-        beside.append(self._paint(kills, _RED) if memory.oom_kills else kills)
+            swap_limit = f" of {units.size(memory.swap_limit)}" if memory.swap_limit else ""
+            beside.append(f"swap {units.size(memory.swap)}{swap_limit}")
         yield from self._line("", " · ".join(beside))
-        weighed = "shares" if cpu.default_weight == 1024 else "weight"
-        usual = "" if cpu.weight != cpu.default_weight else ", the default"
-        yield from self._line(
-            "CPU",
-            f"{units.seconds(cpu.time)} used · {f'at most {units.cpus(cpu.limit)}' if cpu.limit else 'no limit'}"
-            + (f" · {weighed} {cpu.weight}{usual}" if cpu.weight else "")
-            + (f" · on CPUs {cpu.cpus}" if cpu.cpus else ""),
-        )
+        yield from self._line("", units.number(memory.oom_kills, "OOM kill"), _RED if memory.oom_kills else "")
+
+    def _cpu(self, cpu: Cpu) -> Iterator[str]:
+        said = [f"{units.seconds(cpu.time)} used", f"at most {units.cpus(cpu.limit)}" if cpu.limit else "no limit"]
+        if cpu.weight:
+            usual = ", the default" if cpu.weight == cpu.default_weight else ""
+            said.append(f"{'shares' if cpu.default_weight == 1024 else 'weight'} {cpu.weight}{usual}")
+        if cpu.cpus:
+            said.append(f"on CPUs {cpu.cpus}")
+        yield from self._line("CPU", " · ".join(said))
         if cpu.periods:
             held = (
                 f"held up in {cpu.throttled_periods} of {cpu.periods} periods, for {units.seconds(cpu.throttled_time)}"
             )
-            yield from self._line("", self._paint(held, _YELLOW) if cpu.throttled_periods else held)
-        yield from self._line(
-            "tasks", f"{tasks.current} of {tasks.limit}" if tasks.limit else f"{tasks.current}, no limit"
-        )
-        for disk in found.disks:
-            yield from self._line(
-                f"disk {disk.device}",
-                f"read {units.size(disk.read_bytes)} in {units.number(disk.read_operations, 'operation')} · "
-                f"written {units.size(disk.written_bytes)} in {units.number(disk.write_operations, 'operation')}",
-            )
-        if found.pressure:
-            waited = " · ".join(f"{each.resource} {each.some10:g}%" for each in found.pressure)
-            yield from self._line("pressure", f"{waited} of the last 10 s spent waiting")
-        if found.frozen:
-            yield from self._line("frozen", "all its processes are stopped")
+            yield from self._line("", held, _YELLOW if cpu.throttled_periods else "")
 
     def _root(self, container: Container) -> list[str]:
         root = container.root
@@ -195,7 +195,7 @@ class Text:
             shared = f", shared with {units.number(layer.shared_with, 'other')}" if layer.shared_with else ""
             files = units.number(layer.files, "file") if layer.files is not None else "? files"
             yield from self._line(f"layer {len(root.layers) - at}", f"{units.size(layer.size)}, {files}{shared}")
-            yield from self._line("", self._paint(layer.path, _DIM))
+            yield from self._line("", layer.path, _DIM)
 
     def _mounts(self, container: Container) -> Iterator[str]:
         for each in container.mounts or []:
@@ -223,7 +223,7 @@ class Text:
     def _security(self, found: Security) -> Iterator[str]:
         yield from self._line("capabilities", _capabilities(found))
         if found.beyond_default:
-            yield from self._line("", self._paint("more: " + ", ".join(found.beyond_default), _RED))
+            yield from self._line("", "more: " + ", ".join(found.beyond_default), _RED)
         if found.below_default and found.bounding:
             yield from self._line("", "less: " + ", ".join(found.below_default))
         filters = f", {units.number(found.seccomp_filters, 'filter')}" if found.seccomp_filters else ""
@@ -243,23 +243,23 @@ class Text:
         if container.security is None:
             return
         for risk in container.security.risks:
-            yield from (self._paint(line, _RED) for line in self._wrapped("  ! ", risk))
+            yield from self._wrapped("  ! ", risk, _RED)
         if not container.security.risks:
             yield self._paint("  nothing", _GREEN)
 
     def _titled(self, title: str, lines: list[str]) -> list[str]:
         return [self._paint(title, f"{_BOLD};{_CYAN}"), *lines] if lines else []
 
-    def _line(self, label: str, text: str) -> Iterator[str]:
-        yield from self._wrapped("  " + label.ljust(_LABEL - 2), text)
+    def _line(self, label: str, text: str, colour: str = "") -> Iterator[str]:
+        yield from self._wrapped("  " + label.ljust(_LABEL - 2), text, colour)
 
-    def _wrapped(self, start: str, text: str) -> Iterator[str]:
-        if self._width is None or "\x1b" in text or columns_of(start + text) <= self._width:
-            yield start + text
-            return
-        room = max(self._width - len(start), 20)
-        for line in textwrap.wrap(text, room, break_on_hyphens=False):
-            yield start + line
+    def _wrapped(self, start: str, text: str, colour: str = "") -> Iterator[str]:
+        """Lines that fit, the further ones indented as far as `start` is wide; what is painted already stays whole."""
+        lines = [text]
+        if self._width and "\x1b" not in text and columns_of(start + text) > self._width:
+            lines = textwrap.wrap(text, max(self._width - len(start), _NARROWEST_TEXT), break_on_hyphens=False)
+        for line in lines:
+            yield start + (self._paint(line, colour) if colour else line)
             start = " " * len(start)
 
     def _cut(self, line: str) -> str:
