@@ -76,7 +76,7 @@ def read_layout(mounts: Iterable[MountPoint]) -> Layout:
 
 def _v1_controllers(mount: MountPoint) -> tuple[str, ...]:
     """Its controllers, or its name, from among its mount options."""
-    with open("/proc/cgroups", encoding="ascii") as lines:
+    with open("/proc/cgroups", encoding="utf-8") as lines:
         known = {line.split()[0] for line in lines}
     return tuple(option for option in mount.super_options if option in known or option.startswith("name="))
 

@@ -120,7 +120,7 @@ class Container:
 
     def is_frozen(self) -> bool:
         try:
-            with open(self.facts["freezer"], encoding="ascii") as file:
+            with open(self.facts["freezer"], encoding="utf-8") as file:
                 return file.read().strip() in _FROZEN
         except OSError:
             return False

@@ -31,6 +31,6 @@ def write_pid_file(path: str, pid: int) -> None:
     if not path:
         return
     passing = f"{path}.{os.getpid()}"
-    with open(passing, "x", encoding="ascii") as file:
+    with open(passing, "x", encoding="utf-8") as file:
         file.write(str(pid))
     os.rename(passing, path)
