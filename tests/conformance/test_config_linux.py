@@ -233,6 +233,12 @@ def test_an_idmapped_mount_takes_the_containers_mappings(bundle: Bundle, tmp_pat
         subprocess.run(["umount", tree], check=True)
 
 
+@must("User namespace mappings")
+def test_an_idmapped_mount_without_mappings_to_take_is_an_error(bundle: Bundle, tmp_path: Path) -> None:
+    bundle.bind(tmp_path, "/data", "bind", "idmap")
+    assert "mounts[4].options" in bundle.refusal()
+
+
 @must("Offset for time namespace")
 def test_clocks_have_the_offsets_asked_for(bundle: Bundle) -> None:
     bundle.with_namespace("time")
@@ -403,6 +409,13 @@ def either(directory: Path, v1: str, v2: str) -> str:
 def test_an_absolute_path_is_taken_from_the_mount_point(bundle: Bundle) -> None:
     bundle.create("sleep", "60")
     assert str(bundle.state()["pid"]) in (cgroup_files(bundle, "pids") / "cgroup.procs").read_text().split()
+
+
+@must("Cgroups path")
+def test_a_path_that_is_the_hosts_own_cgroup_is_an_error(bundle: Bundle) -> None:
+    for path in ("/", "//", "/a/.."):
+        bundle.linux["cgroupsPath"] = path
+        assert "linux.cgroupsPath" in bundle.refusal()
 
 
 @must("Cgroups path")
@@ -829,6 +842,10 @@ def test_file_systems_get_the_mount_label(bundle: Bundle) -> None:
 def test_the_personality_is_as_asked_for(bundle: Bundle) -> None:
     bundle.linux["personality"] = {"domain": "LINUX32"}
     assert bundle.says("uname", "-m") in ("i686", "armv8l")
+    bundle.create("sleep", "60")
+    bundle.start()
+    assert bundle.runtime("exec", bundle.id, "uname", "-m").stdout.strip() in ("i686", "armv8l")
+    bundle.runtime("delete", "--force", bundle.id)
     bundle.linux["personality"] = {"domain": "LINUX"}
     assert bundle.says("uname", "-m") == os.uname().machine
 

@@ -83,5 +83,10 @@ def resctrl_operations(wanted: dict[str, Any], identifier: str) -> tuple[list[Op
     """What makes the group for OCI's `linux.intelRdt`, and what brings the process into it."""
     name = wanted.get("closID") or identifier
     own = [wanted[key] for key in ("l3CacheSchema", "memBwSchema") if wanted.get(key)]
-    schemata = [*wanted.get("schemata", []), *own]
-    return [CreateResctrlGroup(name, schemata, bool(wanted.get("closID")))], [JoinResctrlGroup(name)]
+    made: list[Operation] = [CreateResctrlGroup(name, [*wanted.get("schemata", []), *own], bool(wanted.get("closID")))]
+    joined: list[Operation] = [JoinResctrlGroup(name)]
+    if wanted.get("enableMonitoring"):
+        monitored = f"{name}/mon_groups/{identifier}"
+        made.append(CreateResctrlGroup(monitored, []))
+        joined.append(JoinResctrlGroup(monitored))
+    return made, joined

@@ -36,6 +36,7 @@ from cutaway.runtime.compile import (
     label,
     limits,
     machine,
+    memory,
     program,
     scheduling,
     session,
@@ -260,7 +261,7 @@ def _inside(
         parts.setup.append(BringUpOwnLoopback())
     parts.setup += [*session(given), *_root(spec, kinds), *tree(spec, given)]
     parts.enter += _entering(linux.get("rootfsPropagation", ""), pivot=pivot and "mnt" in kinds)
-    parts.enter += [*machine(spec), *_memory(linux)]
+    parts.enter += [*machine(spec), *memory(linux)]
     steps = list(program(_process(parts, spec["process"], in_user_namespace="user" in kinds), given))
     first = first_of_last(steps)
     parts.enter += steps[:first]
@@ -287,19 +288,6 @@ def _entering(propagation: str, *, pivot: bool) -> list[Operation]:
     """A root that is shared cannot be pivoted to, and of one that is unbindable nothing be made read-only."""
     late = [SetPropagation(propagation)] if propagation.endswith(("shared", "unbindable")) else []
     return [PivotRoot() if pivot else ChangeRoot(), *late]
-
-
-def _memory(linux: dict[str, Any]) -> list[Operation]:
-    if "memoryPolicy" not in linux and "personality" not in linux:
-        return []
-    from cutaway.plan.scheduling import SetMemoryPolicy, SetPersonality
-
-    operations: list[Operation] = []
-    if policy := linux.get("memoryPolicy"):
-        operations.append(SetMemoryPolicy(policy["mode"], policy.get("nodes", ""), policy.get("flags", [])))
-    if personality := linux.get("personality"):
-        operations.append(SetPersonality(personality["domain"]))
-    return operations
 
 
 def _process(parts: Parts, process: dict[str, Any], *, in_user_namespace: bool) -> dict[str, Any]:

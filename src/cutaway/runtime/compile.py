@@ -112,10 +112,12 @@ def entering(
     namespaces: list[str],
     seccomp: LoadSeccomp | None,
     preserved: int = 0,
+    linux: dict[str, Any] | None = None,
 ) -> list[Operation]:
     """What a further process does to get into a container: `process` is as in the OCI runtime-spec, `namespaces` are
     the kinds that the container has of its own, and the descriptor `process` is a pidfd of its first process. Limits
-    are set while it has the powers of the host's user namespace. `preserved`: as in `Given`."""
+    are set while it has the powers of the host's user namespace. `preserved`: as in `Given`; `linux`: the container's
+    own, of which each of its processes has something."""
     given = Given({}, join_cgroup, {}, {}, seccomp, keyring="_ses")
     given.preserved = preserved
     limited = {key: value for key, value in process.items() if key not in ("oomScoreAdj", "rlimits")}
@@ -132,6 +134,7 @@ def entering(
         JoinProcess("process", namespaces),
         *session(given),
         *terminal,
+        *memory(linux or {}),
         *program(limited, given, first=False),
     ]
 
@@ -150,6 +153,20 @@ def scheduling(process: dict[str, Any]) -> list[Operation]:
     from cutaway.plan.scheduling import scheduling_operations
 
     return scheduling_operations(process)
+
+
+def memory(linux: dict[str, Any]) -> list[Operation]:
+    """From where its memory comes, and what machine it believes to be on, if that is said."""
+    if "memoryPolicy" not in linux and "personality" not in linux:
+        return []
+    from cutaway.plan.scheduling import SetMemoryPolicy, SetPersonality
+
+    operations: list[Operation] = []
+    if policy := linux.get("memoryPolicy"):
+        operations.append(SetMemoryPolicy(policy["mode"], policy.get("nodes", ""), policy.get("flags", [])))
+    if personality := linux.get("personality"):
+        operations.append(SetPersonality(personality["domain"]))
+    return operations
 
 
 def label(process: dict[str, Any]) -> Iterator[Operation]:

@@ -40,6 +40,8 @@ def check(spec: dict[str, Any], bundle: str) -> None:
     _check_sysctl(linux.get("sysctl", {}), spec, kinds)
     _check_devices(linux)
     _check_rest(linux, kinds)
+    path = linux.get("cgroupsPath", "box")
+    _refuse(not os.path.normpath(f"/{path}").strip("/"), "linux.cgroupsPath", f"{path!r} is the root, the host's own")
 
 
 def check_process(process: dict[str, Any], where: str = "process") -> None:

@@ -48,6 +48,7 @@ def execute(invocation: Invocation) -> int:
         [kind for kind in FLAGS if identity(kind, container.pid) != identity(kind)],
         _filter(config, invocation.filters(config)),
         kept,
+        config.get("linux"),
     )
     born = _bear(container, operations, terminal)
     try:
