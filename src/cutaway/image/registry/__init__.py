@@ -5,8 +5,10 @@
     authentication  Basic and Bearer: what a registry asks for, and tokens
     session         requests to one registry: signed, repeated where that helps, refused in one sentence
     repository      what a repository holds: manifests, tags, blobs
+    partial         what has come of a blob so far, for when a download stops
+    upload          bringing blobs and manifests there
     login           whether a registry knows who claims to be whom
-    manifests       what a manifest says
+    access          as whom, and through which proxies: values, for the engine and those above it too
 
-Only the worker process imports this: `urllib3` costs 80 ms and 12 MB, which the engine is spared.
+Only the worker process imports what speaks: `urllib3` costs 80 ms and 12 MB, which the engine is spared.
 """
