@@ -91,7 +91,7 @@ def test_a_whole_lesson_with_wrong_answers(reader: Reader) -> None:
     seen = reader.goes_on(answering="a")
     for question in QUESTIONS:
         right = LETTERS[choices(question).index(question.right)]
-        assert ("a, as you said." if right == "a" else f"You said a; it is {right}:") in " ".join(seen.split())
+        assert ("a, as you said." if right == "a" else f"You said a; it is {right})") in " ".join(seen.split())
     assert seen.count("✓") == len(CLAIMS)
     assert "I am of lower1\n  │ and I have changed" in seen
     assert f"All {len(CLAIMS)} claims" in seen

@@ -38,7 +38,7 @@ def judge_choice(ask: Ask, said: str | None) -> str:
     if said == right:
         return f"{right}, as you said. {ask.because}"
     instead = f"You said {said}; it" if said else "It"
-    return f"{instead} is {right}: {ask.right}. {ask.because}"
+    return f"{instead} is {right}) {ask.right}. {ask.because}"
 
 
 def judge_number(guess: Guess, said: float | None, answer: float) -> str:

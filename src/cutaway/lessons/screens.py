@@ -60,7 +60,7 @@ class Screen:
             self.write(f"{self._in(BOLD, shown)}\n")
 
     def output(self, text: str) -> None:
-        lines = [_printable(line)[: self._width - 5] for line in text.splitlines()]
+        lines = [_cut(_printable(line), self._width - 5) for line in text.splitlines()]
         if len(lines) > MAX_LINES:
             hidden = len(lines) - MAX_LINES + 1
             lines[MAX_LINES - 1 :] = [self._in(DIM, f"(and {hidden} lines more)")]
@@ -125,6 +125,10 @@ class Screen:
 
     def after_question(self) -> None:
         """When there is something to think about."""
+
+
+def _cut(line: str, width: int) -> str:
+    return line if len(line) <= width else f"{line[: width - 1]}…"
 
 
 def _printable(line: str) -> str:

@@ -86,7 +86,7 @@ def _words(engine: str, path: str) -> dict[str, str]:
         "engine": engine,
         "image": "host" if engine == "cutaway" else "cutaway-learn",
         "remove": f"{engine} rm -f",
-        "top": f"{engine} top learn",
+        "top": f"{engine} top learn -o pid,args",
         "port": str(_free_port()),
         "cpu": str(min(os.sched_getaffinity(0))),
         **_TOLD_OTHERWISE.get(engine, {}),
@@ -154,7 +154,7 @@ def _environment() -> dict[str, str]:
     ours = os.path.dirname(sys.executable)
     path = f"{ours}:{os.environ.get('PATH', '/usr/bin:/bin')}:/usr/local/sbin:/usr/sbin:/sbin"
     kept = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
-    return kept | {"PATH": path, "LC_ALL": "C.UTF-8", "TERM": "dumb"}
+    return kept | {"PATH": path, "LC_ALL": "C.UTF-8", "TERM": "dumb", "COLUMNS": "75"}
 
 
 def _free_port() -> int:

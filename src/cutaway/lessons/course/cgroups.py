@@ -30,7 +30,6 @@ LESSON = Lesson(
             ‹cpu tree›.
         """, on="v1"),
         say("This machine has them in version 2: one tree, on ‹cpu tree›, for all resources.", on="v2"),
-        do("mkdir ‹cpu tree›/learn", undo="rmdir ‹cpu tree›/learn"),
         say("""
             In version 2 a group hands a resource on to those below it only where it says so, from the top down.
         """, on="v2"),
@@ -39,9 +38,10 @@ LESSON = Lesson(
             undo='[ "$HAD" ] || echo -cpu > ‹cpu tree›/cgroup.subtree_control',
             on="v2",
         ),
+        do("mkdir ‹cpu tree›/learn", undo="rmdir ‹cpu tree›/learn"),
         do("echo +cpu > ‹cpu tree›/learn/cgroup.subtree_control", on="v2"),
         do("mkdir ‹cpu tree›/learn/{big,small,tiny}", undo="rmdir ‹cpu tree›/learn/{big,small,tiny}"),
-        do("ls ‹cpu tree›/learn/big"),
+        do("ls -C ‹cpu tree›/learn/big"),
         say("The kernel has filled it with files. `cpu.shares` is how much a group counts among others:", on="v1"),
         do("echo 2048 > ‹cpu tree›/learn/big/cpu.shares", on="v1"),
         do("echo 512 > ‹cpu tree›/learn/small/cpu.shares", on="v1"),
@@ -86,7 +86,7 @@ LESSON = Lesson(
             because="200 / (200 + 50 + 8) is 77%; 50 and 8 of 258 are 19% and 3%.",
             on="v2",
         ),
-        do(f"top -b -d 3 -n 2 -p $BIG,$SMALL,$TINY | tail -n 3\n{_COUNTED} > after"),
+        do(f"top -b -w 80 -d 3 -n 2 -p $BIG,$SMALL,$TINY | tail -n 3\n{_COUNTED} > after"),
         do("paste before after"),
         check("The biggest gets about 77%.", _between(71, _BIG, 83)),
         check("The small one gets about 19%.", _between(14, _SMALL, 24)),

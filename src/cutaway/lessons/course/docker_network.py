@@ -59,11 +59,11 @@ LESSON = Lesson(
             wrong=("the container listens on the machine's port", "DNS"),
             because="Destination NAT: the rule names the port here, and the address and port there.",
         ),
-        do("nft list ruleset | grep -w ‹port›", on="cutaway"),
+        do("nft list ruleset 2> /dev/null | grep -w ‹port›", on="cutaway"),
         do("iptables -t nat -nL | grep -w ‹port›", on="another engine"),
         check(
             "The rule leads to the container's address.",
-            f"nft list ruleset | grep -w ‹port› | grep -qwF $({_ADDRESS})",
+            f"nft list ruleset 2> /dev/null | grep -w ‹port› | grep -qwF $({_ADDRESS})",
             on="cutaway",
         ),
         check(

@@ -18,10 +18,10 @@ LESSON = Lesson(
         say("""
             cutaway's image `host` has one layer: this machine's own root, which an overlay can show and never touches.
         """, on="cutaway"),
-        do("ls $(echo $LOWER | sed 's/.*://')"),
+        do("ls -C $(echo $LOWER | sed 's/.*://')"),
         check("The image's files are in the lowest of them.", "[ -e $(echo $LOWER | sed 's/.*://')/bin/sh ]"),
-        say("What the container writes is in the upper one. So far that is little, and the engine's own:"),
-        do("UPPER=$(‹engine› inspect -f '{{.GraphDriver.Data.UpperDir}}' learn)\nfind $UPPER"),
+        say("What the container writes is in the upper one. So far there is next to nothing:"),
+        do("UPPER=$(‹engine› inspect -f '{{.GraphDriver.Data.UpperDir}}' learn)\nls $UPPER"),
         say("Let us install something: a package. It is made here, so that no network is needed."),
         do(
             "mkdir -p moo/DEBIAN moo/usr/bin\n"
@@ -44,7 +44,7 @@ LESSON = Lesson(
         do("‹engine› exec learn dpkg -i /tmp/learn-moo.deb"),
         do("‹engine› exec learn learn-moo"),
         check("The program runs inside.", "‹engine› exec learn learn-moo | grep -q Moo"),
-        do("find $UPPER -type f"),
+        do("find $UPPER -type f -printf '%P\\n'"),
         check("It has appeared in the upper directory.", "[ -x $UPPER/usr/bin/learn-moo ]"),
         check("This machine has no such program.", "! command -v learn-moo"),
         check("dpkg's list of packages was copied up, to be changed.", "grep -q learn-moo $UPPER/var/lib/dpkg/status"),

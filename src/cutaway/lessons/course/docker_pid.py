@@ -27,7 +27,7 @@ LESSON = Lesson(
         ),
         do("ps -o pid,ppid,args --pid $PID --ppid $PID"),
         check("The host has the same five sleepers.", "[ $(pgrep -c -P $PID -x sleep) = 5 ]"),
-        do("top -b -n 1 -p $PID,$(pgrep -d, -P $PID) | tail -n 6"),
+        do("top -b -w 80 -n 1 -p $PID,$(pgrep -d, -P $PID) | tail -n 6"),
         ask(
             "`‹top›` lists a container's processes. Which numbers does it show?",
             right="those of the host",

@@ -38,7 +38,7 @@ LESSON = Lesson(
         check("It has its own mounts, processes and network.",
               "for each in mnt pid net; do [ /proc/self/ns/$each -ef /proc/$SLEEP/ns/$each ] && exit 1; done; true"),
         say("And the control groups that it counts in:"),
-        do("cat /proc/$SLEEP/cgroup"),
+        do("tail -n 3 /proc/$SLEEP/cgroup"),
         ask(
             "We send it a signal from here, by the number it has here. What will the container notice?",
             right="its process has ended",
