@@ -318,9 +318,11 @@ class Lifecycle:
         """Until the end of `process` has been dealt with."""
         await process.ended
         while container.process is process:
+            await asyncio.sleep(0)
             async with container.lock:
                 pass
-            await asyncio.sleep(0)
+        async with container.lock:  # what it had of the host is being taken away
+            pass
 
     async def kill(self, container: Container, number: int) -> None:
         """Signals the first process. SIGKILL and the stop signal count as stopping by a person."""
