@@ -40,8 +40,8 @@ _KINDS = {
     stat.S_IFBLK: BLOCK_DEVICE,
     stat.S_IFIFO: FIFO,
 }  # sockets have no place in an archive
-Links = dict[tuple[int, int], bytes]
-"""Device and inode of each file packed so far, and the name that it has in the archive."""
+Links = dict[tuple[int, int] | None, bytes]
+"""Device and inode of each file of several names packed so far, and the first of them in the archive."""
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY
 _CONTENTS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
@@ -137,27 +137,30 @@ def member(parent: int, last: bytes, name: bytes, links: Links, *, layer: bool =
     """The part of a tar stream that is about `last` in the directory `parent`, which is called `name` there; nothing
     where it is gone, or a socket.
 
-    `links` keeps the first name of each file. `layer`: it is read from an upper directory of overlayfs, whose own
+    `links` keeps the first names. `layer`: it is read from an upper directory of overlayfs, whose own
     attributes are left out, for a layer; there long holes of files stay holes (PAX form 1.0, as GNU tar writes it).
     """
     try:
         found = os.lstat(last, dir_fd=parent)
+        kind = _KINDS.get(stat.S_IFMT(found.st_mode))
+        if kind is None:
+            return
+        entry = _entry(found, kind, name)
+        same = (found.st_dev, found.st_ino) if found.st_nlink > 1 and kind != DIRECTORY else None
+        if same in links:
+            entry.kind, entry.linkname, entry.size = LINK, links[same], 0
+        else:
+            entry.linkname = os.readlink(last, dir_fd=parent) if kind == SYMLINK else b""
+            entry.xattrs = _xattrs(b"/proc/self/fd/%d/%s" % (parent, last), layer=layer)
+        file = os.open(last, _CONTENTS, dir_fd=parent) if entry.kind == REGULAR else -1
     except FileNotFoundError:
         return
-    kind = _KINDS.get(stat.S_IFMT(found.st_mode))
-    if kind is None:
-        return
-    entry = _entry(found, kind, name)
-    first = links.setdefault((found.st_dev, found.st_ino), name)
-    if first != name:
-        entry.kind, entry.linkname, entry.size = LINK, first, 0
-    else:
-        entry.linkname = os.readlink(last, dir_fd=parent) if kind == SYMLINK else b""
-        entry.xattrs = _xattrs(b"/proc/self/fd/%d/%s" % (parent, last), layer=layer)
-    if entry.kind == REGULAR:
-        yield from _regular(parent, last, entry, sparse=layer and 512 * found.st_blocks < found.st_size)
-    else:
+    if same:
+        links.setdefault(same, name)
+    if file < 0:
         yield header(entry)
+    else:
+        yield from _regular(file, entry, sparse=layer and 512 * found.st_blocks < found.st_size)
 
 
 def _entry(found: os.stat_result, kind: bytes, name: bytes) -> Entry:
@@ -184,9 +187,8 @@ def _unescaped(xattr: tuple[bytes, bytes]) -> tuple[bytes, bytes] | None:
     return (OVERLAY + escaped.removeprefix(b"overlay."), value) if escaped.startswith(b"overlay.") else None
 
 
-def _regular(parent: int, last: bytes, entry: Entry, *, sparse: bool) -> Iterator[bytes]:
-    """As many bytes as the header says, whatever happens to the file meanwhile."""
-    file = os.open(last, _CONTENTS, dir_fd=parent)
+def _regular(file: int, entry: Entry, *, sparse: bool) -> Iterator[bytes]:
+    """An open file, which is closed, with as many bytes as the header says, whatever happens to it meanwhile."""
     try:
         if not stat.S_ISREG(os.fstat(file).st_mode):
             raise ImageError(f"{shown(entry.name)} became something else while it was read")

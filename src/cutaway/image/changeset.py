@@ -70,9 +70,12 @@ def _is_the_engines(upper: int, lowers: Sequence[int], path: bytes, made: Collec
     """Whether a path is there because something is mounted on it, or on all that it holds, and for no other reason."""
     if not any(each == path or each.startswith(path + b"/") for each in made):
         return False
-    new = os.lstat(path, dir_fd=upper)
+    try:
+        new = os.lstat(path, dir_fd=upper)
+    except FileNotFoundError:
+        return False
     if not stat.S_ISDIR(new.st_mode):
-        return stat.S_ISREG(new.st_mode) and new.st_size == 0
+        return path in made and stat.S_ISREG(new.st_mode) and new.st_size == 0
     inside = names_in(upper, path)
     if path in made:
         return not inside
