@@ -442,6 +442,15 @@ def test_errors_go_to_the_log_as_engines_read_it(runtime: Runtime, tmp_path: Pat
     assert time.strptime(entry["time"], "%Y-%m-%dT%H:%M:%SZ")
 
 
+def test_debugging_tells_every_operation(bundle: Bundle, tmp_path: Path) -> None:
+    bundle.write()
+    log = tmp_path / "log"
+    words = ("--debug", "--log", str(log), "run", "--bundle", str(bundle.directory), bundle.id)
+    assert bundle.runtime(*words).returncode == 0
+    told = log.read_text()
+    assert told.index("CreateCgroup") < told.index("PivotRoot") < told.index("Exec(") < told.index("undo: CreateCgroup")
+
+
 def test_words_that_are_wrong(runtime: Runtime) -> None:
     assert runtime("nosuch").returncode == 3
     assert "requires exactly 1 argument" in runtime("create").stderr

@@ -82,6 +82,8 @@ class Creation:
         )
         for warning in self._parts.warnings:
             invocation.log.warning(warning)
+        for moment in ("before", "joins", "born", "setup", "ready", "enter", "program"):
+            invocation.log.operations(moment, getattr(self._parts, moment))
         self.container: Container
         self.process: Process | None = None
 

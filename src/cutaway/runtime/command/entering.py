@@ -50,6 +50,7 @@ def execute(invocation: Invocation) -> int:
         kept,
         config.get("linux"),
     )
+    invocation.log.operations("enter", operations)
     born = _bear(container, operations, terminal)
     try:
         born.expect(READY)

@@ -8,6 +8,15 @@ import time
 
 from cutaway.runtime.command.document import text_of
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from cutaway.plan.operation import Operation
+
+_MOST_CHARACTERS = 300
+"""Of an operation: a seccomp filter has thousands."""
+
 
 class Log:
     """Writes to the file `path`, or to standard error where that is empty; `style`: "text" or "json"."""
@@ -15,9 +24,10 @@ class Log:
     def __init__(self, path: str, style: str, *, debug: bool) -> None:
         self._path, self._style, self._debug = path, style, debug
 
-    def debug(self, message: str) -> None:
-        if self._debug:
-            self._write("debug", message)
+    def operations(self, moment: str, operations: Iterable[Operation]) -> None:
+        """What is about to be done, if that is wanted."""
+        for operation in operations if self._debug else ():
+            self._write("debug", f"{moment}: {operation!r}"[:_MOST_CHARACTERS])
 
     def warning(self, message: str) -> None:
         """Only for who asked for a log: standard error is what the container's program has, too."""

@@ -61,7 +61,9 @@ def remove(container: Container, log: Log) -> None:
     end(container)
     for module in container.facts["modules"]:
         __import__(module)
-    refused = undo(load(container.facts["undo"]), Context(pid=container.pid))
+    operations = load(container.facts["undo"])
+    log.operations("undo", reversed(operations))
+    refused = undo(operations, Context(pid=container.pid))
     if refused:
         raise Failure(f"unable to remove container {container.id}: " + "; ".join(map(str, refused)))
     hooks = container.config.get("hooks") or {}
