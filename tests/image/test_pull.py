@@ -7,7 +7,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -292,17 +292,23 @@ def test_goes_on_within_one_pull(images: Images, scripted: Registry) -> None:
     assert len(scripted.asked_for(blob)) == 2
 
 
-def test_two_at_once_ask_once(images: Images, scripted: Registry) -> None:
+def test_two_at_once_work_once(images: Images, scripted: Registry) -> None:
     layout = Layout([BASE, CHANGE])
     scripted.hold(layout, "1")
+    said: list[list[str]] = [[], []]
+
+    def listener(heard: list[str]) -> Callable[[Mapping[str, Any]], None]:
+        return lambda report: heard.append(report.get("status", ""))
 
     async def both() -> list[Pulled]:
-        return list(await asyncio.gather(*(images.pull(f"{scripted.name}/app:1") for _ in range(2))))
+        name = f"{scripted.name}/app:1"
+        return list(await asyncio.gather(*(images.pull(name, progress=listener(heard)) for heard in said)))
 
     first, second = asyncio.run(both())
     assert (first.id, second.id) == (layout.image_id, layout.image_id)
     assert (first.is_new, second.is_new) == (True, False)
     assert {len(scripted.asked_for(layer["digest"])) for layer in layout.layers} == {1}
+    assert ("Pull complete" in said[0], "Pull complete" in said[1]) == (True, False)
 
 
 def test_what_does_not_fit_on_the_disk_is_given_back(scripted: Registry, tmp_path: Path) -> None:
@@ -400,6 +406,23 @@ def test_what_a_hostile_registry_does_is_refused(images: Images, scripted: Regis
     assert f"registry {scripted.name}" in message
     assert re.search(reason, message), message
     assert "\n" not in message
+
+
+def test_by_digest_nothing_else_will_do(images: Images, scripted: Registry) -> None:
+    """Neither another manifest under the digest, nor one that the tag's answer is said to be and is not."""
+    wanted, other = Layout([BASE]), Layout([CHANGE])
+    named, given = scripted.hold(wanted, "1"), scripted.hold(other, "2")
+    scripted.manifests[named] = scripted.manifests[given]
+    message = refusal(images, f"{scripted.name}/app@{named}")
+    assert f"does not have the digest it is named by, {named}, but {given}" in message
+    scripted.answers["/manifests/1"] = lambda handler: handler.status(200, b"{}", Docker_Content_Digest=named)
+    assert "does not have the digest it is named by" in refusal(images, f"{scripted.name}/app:1")
+
+
+def test_a_configuration_of_another_digest(images: Images, scripted: Registry) -> None:
+    name, layout = served(scripted)
+    scripted.blobs[layout.image_id] = layout.blobs[layout.image_id].replace(b"sh", b"xx")
+    assert f"blob {layout.image_id} does not have that digest" in refusal(images, name)
 
 
 def test_a_hiccup_is_no_reason_to_give_up(images: Images, scripted: Registry) -> None:
