@@ -106,6 +106,12 @@ def test_run_passes_signals_on(bundle: Bundle) -> None:
         assert process.wait(timeout=10) == 5
 
 
+def test_run_reaps_orphans_of_a_container_without_a_pid_namespace(bundle: Bundle) -> None:
+    bundle.without_namespace("pid")
+    orphan = "(sleep 0 & echo $! > /pid); pid=$(cat /pid); while [ -e /proc/$pid ]; do sleep 0.02; done; echo reaped"
+    assert bundle.runs("sh", "-c", orphan).stdout == "reaped\n"
+
+
 @pytest.mark.vm
 def test_exec_runs_in_the_container(running: Bundle) -> None:
     done = running.runtime("exec", running.id, "sh", "-c", "echo $$; readlink /proc/1/exe; exit 3")

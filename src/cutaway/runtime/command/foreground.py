@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from cutaway.runtime.command.terminals import Terminal
 
 _KEPT = {
-    _signal.SIGKILL, _signal.SIGSTOP, _signal.SIGCHLD, _signal.SIGPIPE, _signal.SIGSEGV, _signal.SIGBUS, _signal.SIGFPE,
+    _signal.SIGKILL, _signal.SIGSTOP, _signal.SIGPIPE, _signal.SIGSEGV, _signal.SIGBUS, _signal.SIGFPE,
     _signal.SIGILL, _signal.SIGURG, _signal.SIGTTIN, _signal.SIGTTOU, _signal.SIGTSTP, _signal.SIGCONT,
 }  # fmt: skip
 """Signals that concern this process and not the one it stays with, or that nobody can catch."""
@@ -64,6 +64,9 @@ class _Attendance:
 
     def _pass_on(self, numbers: bytes) -> None:
         for number in numbers:
+            if number == _signal.SIGCHLD:
+                self._reap_orphans()
+                continue
             if number == _signal.SIGWINCH:
                 self._resize()
                 continue
@@ -101,6 +104,13 @@ class _Attendance:
         rest.register(self._master, POLLIN)
         while any(events & POLLIN for _, events in rest.poll(0)) and self._show():
             pass
+
+    def _reap_orphans(self) -> None:
+        """All that have ended, but for the process itself, which is looked at when it is its turn."""
+        while ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+            if ended.si_pid == self._process.pid:
+                return
+            os.waitpid(ended.si_pid, 0)
 
     def _reap(self) -> int:
         _, status = os.waitpid(self._process.pid, 0)
