@@ -41,13 +41,13 @@ def test_every_claim_is_true(cutaway: Engine, topic: str) -> None:
 
 
 @pytest.mark.parametrize("topic", TOPICS)
-def test_its_script_does_the_same(cutaway: Engine, topic: str, tmp_path: Path) -> None:
+def test_its_script_does_the_same(cutaway: Engine, topic: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     script = tmp_path / "script"
     script.write_text(cutaway("learn", topic, "--script").stdout)
-    environment = cutaway.environment | {"PATH": f"{COMMAND.parent}:{os.environ['PATH']}"}
-    done = subprocess.run(
-        ["bash", script], env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60
-    )
+    for name, value in cutaway.environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("PATH", str(COMMAND.parent), prepend=":")
+    done = subprocess.run(["bash", script], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stdout + done.stderr
     claims = sum(isinstance(step, Check) for step in find_setting(_lesson(topic), "cutaway").steps(_lesson(topic)))
     assert done.stdout.count("✓") == claims > 3

@@ -17,6 +17,8 @@ from cutaway.lessons.lesson import Ask, Check
 from cutaway.lessons.predictions import LETTERS, choices
 from tests.engines import COMMAND, Engine
 
+pytestmark = pytest.mark.usefixtures("busybox")
+
 ROWS, COLUMNS = 24, 80
 PROMPT = "HOST> "
 QUESTIONS = [step for step in overlay.LESSON.steps if isinstance(step, Ask)]

@@ -113,6 +113,8 @@ def _tags(engine: str, path: str) -> Iterator[str]:
         yield "another engine"
     yield "v1" if layout.find("memory", 1) else "v2"
     yield "nginx" if shutil.which("nginx", path=path) else "no nginx"
+    if engine == "cutaway" and shutil.which("lxcfs", path=path) and os.path.exists("/dev/fuse"):
+        yield "lxcfs"
     if _drops_forwarded_packets(path):
         yield "forwarding dropped"
 

@@ -54,5 +54,15 @@ LESSON = Lesson(
             on="v1",
         ),
         check("The container itself runs on.", "[ $(‹engine› inspect -f '{{.State.Running}}' learn) = true ]"),
+        say("""
+            A remedy: a /proc that lies. *lxcfs* is a file system that works these files out from the control group of
+            who reads them; cutaway binds them over the kernel's own with `--proc-view`.
+        """, on="lxcfs"),
+        do("cutaway run --rm --memory 300m --proc-view host free -m", on="lxcfs"),
+        check(
+            "Now the total is the limit.",
+            "cutaway run --rm --memory 300m --proc-view host free -m | grep -q '^Mem: *300 '",
+            on="lxcfs",
+        ),
     ),
 )  # fmt: skip
