@@ -159,13 +159,18 @@ def test_a_terminal_is_not_garbled(cutaway: Engine, busybox: str, name: str, no_
         assert "\n" not in shown and len(shown) <= 80, "each line begins at the left, and fits"
 
 
-def test_output_of_the_program_comes_between_its_steps(cutaway: Engine, busybox: str, name: str) -> None:
+@pytest.mark.parametrize("rm", [("--rm",), ()])
+def test_output_of_the_program_comes_between_its_steps(
+    cutaway: Engine, busybox: str, name: str, rm: tuple[str, ...]
+) -> None:
     done = subprocess.run(
-        [COMMAND, "run", "--explain", "--name", name, *ALONE, busybox, "seq", "20000"],
+        [COMMAND, "run", *rm, "--explain", "--name", name, *ALONE, busybox, "seq", "20000"],
         env=cutaway.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60,
     )  # fmt: skip
-    before, after = done.stdout.index("\nThe program\n"), done.stdout.index("\nOn the host: it is taken away\n")
-    assert before < done.stdout.index("\n1\n2\n") < done.stdout.index("\n20000\n") < after
+    program, begin, end = (done.stdout.index(each) for each in ("\nThe program\n", "\n1\n2\n", "\n20000\n"))
+    assert program < begin < end
+    if not rm:
+        assert end < done.stdout.index("\nOn the host: it is taken away\n")
 
 
 class Mute(Operation):
@@ -181,6 +186,9 @@ class Mute(Operation):
 
     def shell(self) -> str:
         raise AssertionError("asked for its shell text")
+
+    def shell_undo(self) -> str:
+        return self.value
 
     def why(self) -> str:
         raise AssertionError("asked for its reason")

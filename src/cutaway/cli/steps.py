@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import textwrap
 import threading
 from contextlib import asynccontextmanager
@@ -35,6 +36,7 @@ HEADINGS = {
 MOST_LINES = 12
 """Of a command, on a terminal; the rest is said to be there."""
 _USUAL_WIDTH = 100
+_LONG_ID = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{52}\b")
 _BOLD, _DIM, _GREEN, _RED = "1", "2", "32", "1;31"
 
 
@@ -185,7 +187,7 @@ class Tree(Form):
     def _title(self, step: Step) -> str:
         name = f"{'undo ' if step.undone else ''}{type(step.operation).__name__}"
         took = "" if step.nanoseconds is None else f"{step.nanoseconds / 1e6:.2f} ms"
-        subject = self._cut(step.operation.subject(), len(name) + len(took) + 6)
+        subject = self._cut(_LONG_ID.sub(r"\1…", step.operation.subject()), len(name) + len(took) + 6)
         room = (self._width or _USUAL_WIDTH) - len(name) - len(subject) - len(took) - 5
         painted = self._paint(_RED if step.error else _GREEN, name)
         return f"├─ {painted} {subject}{' ' * room} {self._paint(_DIM, took)}".rstrip()

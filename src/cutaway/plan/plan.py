@@ -89,13 +89,13 @@ def undo(operations: Iterable[Operation], context: Context) -> list[OSError]:
         begun = monotonic_ns() if watcher else 0
         errors = alike[0].undo_all(alike, context)
         refused += errors
-        if watcher and not ends_by_itself(alike[0]):
+        if watcher:
             share, error = (monotonic_ns() - begun) // len(alike), "; ".join(map(str, errors))
-            for operation in alike:
+            for operation in filter(_leaves_something, alike):
                 watcher(Step(TEARDOWN, operation, share, undone=True, error=error))
     return refused
 
 
-def ends_by_itself(operation: Operation) -> bool:
-    """Whether there is nothing to undo."""
-    return type(operation).undo is Operation.undo
+def _leaves_something(operation: Operation) -> bool:
+    """Whether there is something to undo; all else ends with a namespace, or with a cgroup."""
+    return type(operation).undo is not Operation.undo and bool(operation.shell_undo())
