@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -166,6 +167,8 @@ def explained() -> Iterator[None]:
         kind = next((kind for of, kind in _KINDS.items() if isinstance(error, of)), EngineError)
         raise kind(str(error)) from None
     except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):  # others mean a path in a container
+            raise
         raise EngineError(f"cannot keep the image: {sentence(error)}") from None
 
 
