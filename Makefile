@@ -9,7 +9,8 @@ UNIT_DIR ?= /etc/systemd/system
 # What the tests run containers with, look at the kernel with, and compare with.
 TEST_PACKAGES := busybox-static mmdebstrap iproute2 nftables iptables procps util-linux docker.io skopeo \
 	bzip2 xz-utils zstd linux-libc-dev libseccomp2 bash fish zsh docker-registry openssl umoci buildah podman \
-	crun containerd lxc lxcfs systemd-container bubblewrap fuse-overlayfs chromium fonts-dejavu-core
+	crun containerd lxc lxcfs systemd-container bubblewrap fuse-overlayfs chromium fonts-dejavu-core \
+	iputils-ping nginx-light
 # What the virtual machine on pure cgroup v2 needs.
 VM_PACKAGES := qemu-system-x86 cpio kmod
 

@@ -10,7 +10,7 @@ import pytest
 from tests.host import Host
 from tests.vm import machine
 
-TIMEOUT = 900
+TIMEOUT = 1500
 
 
 @pytest.mark.slow
