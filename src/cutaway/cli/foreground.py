@@ -25,7 +25,8 @@ _DEV_NULL = os.makedev(1, 3)
 
 
 class Shared:
-    """The caller's descriptors as a process gets them: its own where that is safe, else a pipe that the client pumps.
+    """The caller's descriptors as a process gets them: its own where that is safe, else a pipe that the client pumps; a
+    pipe, too, where steps are explained on the same descriptor, so that each comes in its turn.
 
     Safe are pipes, sockets and `/dev/null`. A terminal would let the process type into the caller's shell
     (`ioctl_tty(2)`, TIOCSTI); a regular file or directory could be opened anew through `/proc/self/fd`, for writing or
@@ -33,6 +34,7 @@ class Shared:
     """
 
     def __init__(self, session: Session, *, stdin: bool, stdout: bool, stderr: bool) -> None:
+        self._session = session
         self._pipes: list[int] = []
         self._to_client: dict[str, int] = {}
         own = session.command.descriptors
@@ -49,7 +51,7 @@ class Shared:
         return reading
 
     def _output(self, letter: str, descriptor: int) -> int:
-        if may_be_given_away(descriptor):
+        if may_be_given_away(descriptor) and not self._session.explains_on(descriptor):
             return descriptor
         self._to_client[letter], writing = self._pipe()
         return writing

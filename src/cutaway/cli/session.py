@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
+import stat
 import struct
 import termios
 from contextlib import contextmanager, nullcontext
@@ -90,6 +91,13 @@ class Session:
     async def complain(self, text: str) -> None:
         """One line to standard error."""
         await self.connection.err(f"{text}\n".encode("utf-8", "surrogateescape"))
+
+    def explains_on(self, descriptor: int) -> bool:
+        """Whether this is where steps are explained to the caller, and anybody reads it."""
+        if self.explanation is None:
+            return False
+        explained_on = os.fstat(self.command.descriptors[2])
+        return not stat.S_ISCHR(explained_on.st_mode) and os.path.samestat(os.fstat(descriptor), explained_on)
 
     async def attach(self, attachment: wire.Attachment) -> None:
         """Has the caller's process connect its descriptors with those of the attachment, when it has shown what there

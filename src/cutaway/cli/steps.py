@@ -35,6 +35,7 @@ HEADINGS = {
 }
 MOST_LINES = 12
 """Of a command, on a terminal; the rest is said to be there."""
+_PAUSE = 0.004  # seconds
 _USUAL_WIDTH = 100
 _LONG_ID = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{52}\b")
 _BOLD, _DIM, _GREEN, _RED = "1", "2", "32", "1;31"
@@ -71,14 +72,18 @@ async def explained(session: Session, parsed: Parsed) -> AsyncIterator[None]:
 
 
 class Explanation:
-    """Steps on their way to the caller. `note` may be called in any thread; what it noted goes out when the event loop
-    is free, so that nothing waits for it. The words for steps that are still to come are found meanwhile."""
+    """Steps on their way to the caller. `note` may be called in any thread. Words are found when the event loop is
+    free, and go out a few milliseconds later, several steps at once: so nothing waits for them but the program, which
+    is shown before it can say a word itself."""
 
     def __init__(self, session: Session, form: str) -> None:
         self._session, self._loop = session, asyncio.get_running_loop()
         self._thread = threading.get_ident()
         self._form: Form = Json() if form == "json" else Tree(session)
         self._steps: list[Step] = []
+        self._text = ""
+        self._finding = False
+        self._timer: asyncio.TimerHandle | None = None
         self._sending: asyncio.Task[None] | None = None
         self._ended = False
 
@@ -87,23 +92,41 @@ class Explanation:
             return
         self._steps.append(step)
         if threading.get_ident() == self._thread:
-            self._send_soon()
+            self._show_soon(step)
         else:
-            self._loop.call_soon_threadsafe(self._send_soon)
+            self._loop.call_soon_threadsafe(self._show_soon, step)
 
-    def _send_soon(self) -> None:
+    def _show_soon(self, step: Step) -> None:
+        if step.phase == PROGRAM and step.nanoseconds is None:
+            self._send()
+            return
+        if not self._finding:
+            self._finding = True
+            self._loop.call_soon(self._find_words)
+        if self._timer is None:
+            self._timer = self._loop.call_later(_PAUSE, self._send)
+
+    def _find_words(self) -> None:
+        self._finding = False
+        steps, self._steps = self._steps, []
+        self._text += "".join(map(self._form.render, steps))
+
+    def _send(self) -> None:
+        self._timer = None
         if self._sending is None or self._sending.done():
             self._sending = self._loop.create_task(self.flush())
 
     async def flush(self) -> None:
         """Sends what was noted so far."""
-        while self._steps:
-            steps, self._steps = self._steps, []
-            if text := "".join(map(self._form.render, steps)):
-                await self._session.connection.err(text.encode("utf-8", "surrogateescape"))
+        self._find_words()
+        while self._text:
+            text, self._text = self._text, ""
+            await self._session.connection.err(text.encode("utf-8", "surrogateescape"))
 
     async def end(self) -> None:
         """From here on nothing more is shown."""
+        if self._timer:
+            self._timer.cancel()
         if self._sending:
             await self._sending
         await self.flush()
