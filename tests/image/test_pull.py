@@ -197,20 +197,35 @@ def test_through_a_proxy(images: Images, scripted: Registry, configuration: Path
 # Tokens
 
 
-def test_a_token_is_asked_for_once_and_sent_to_its_registry_alone(images: Images, scripted: Registry) -> None:
-    layout = Layout([BASE, CHANGE])
+def guarded(scripted: Registry, layout: Layout) -> str:
+    """The name of an image that is given out for a token alone, which one gets for the asking."""
     scripted.hold(layout, "1")
     challenge = f'Bearer realm="http://{scripted.name}/grant/token",service="tests"'
 
-    def guarded(handler: Handler) -> None:
+    def answer(handler: Handler) -> None:
         if handler.headers.get("Authorization") != "Bearer granted":
             return handler.status(401, WWW_Authenticate=challenge)
         return handler.regular()
 
-    scripted.answers["/grant/token"] = lambda handler: handler.whole(b'{"token": "granted"}')
+    scripted.answers["/grant/token"] = lambda handler: handler.whole(b'{"access_token": "granted"}')
     for path in ("/manifests/1", *(f"/blobs/{name}" for name in layout.blobs)):
-        scripted.answers[path] = guarded
-    assert pull(images, f"{scripted.name}/app:1", KNOWN).id == layout.image_id
+        scripted.answers[path] = answer
+    return f"{scripted.name}/app:1"
+
+
+def test_an_identity_token_goes_in_the_place_of_a_password(images: Images, scripted: Registry) -> None:
+    layout = Layout([BASE])
+    name = guarded(scripted, layout)
+    assert pull(images, name, Access(Credentials(identity_token="who I am"))).id == layout.image_id
+    (grant,) = scripted.asked_for("/grant/token")
+    assert grant.authorization == ""
+    for part in ("grant_type=refresh_token", "refresh_token=who+I+am", "scope=repository%3Aapp%3Apull"):
+        assert part in grant.form
+
+
+def test_a_token_is_asked_for_once_and_sent_to_its_registry_alone(images: Images, scripted: Registry) -> None:
+    layout = Layout([BASE, CHANGE])
+    assert pull(images, guarded(scripted, layout), KNOWN).id == layout.image_id
     (grant,) = scripted.asked_for("/grant/token")
     assert grant.authorization.startswith("Basic ")
 
