@@ -446,6 +446,18 @@ def test_mounted_cgroups_show_the_containers_own_alone(bundle: Bundle, own: bool
     assert "Read-only" in bundle.runs("mkdir", f"/sys/fs/cgroup/{place}/x").stderr
 
 
+@must("Cgroup ownership")
+@pytest.mark.vm
+@pytest.mark.parametrize("option", ["rw", "ro"])
+def test_the_root_of_a_user_namespace_owns_its_cgroup_if_it_can_write_there(bundle: Bundle, option: str) -> None:
+    if any(each.version == 1 for each in host_layout().hierarchies):
+        pytest.skip("this host has cgroups of version 1, which are not for others to own")
+    with_users(bundle)
+    bundle.mount("/sys/fs/cgroup", "cgroup", "cgroup", option)
+    done = bundle.runs("mkdir", "/sys/fs/cgroup/below")
+    assert (done.returncode == 0) == (option == "rw"), done.said
+
+
 @must("Cgroups path")
 def test_the_cgroups_are_made_and_taken_away_again(bundle: Bundle) -> None:
     bundle.create("sleep", "60")

@@ -193,6 +193,41 @@ class JoinCgroup(Operation):
         return "From here on all that the process and its children use is counted and limited."
 
 
+class DelegateCgroup(Operation):
+    """Gives the cgroup at `directory`, of version 2, to the user `uid`, who may then make others below it: the
+    directory and the files that the kernel says go with it, not the limits."""
+
+    directory: str
+    uid: int
+    manual = "cgroups(7)"
+
+    def apply(self, context: Context) -> None:  # noqa: ARG002
+        for path in [self.directory, *(f"{self.directory}/{file}" for file in _delegated())]:
+            try:
+                os.chown(path, self.uid, -1)
+            except FileNotFoundError:  # the kernel has no such controller
+                continue
+
+    def shell(self) -> str:
+        directory = _words([self.directory])
+        files = f"sed s,^,{self.directory}/, {_DELEGATED}"
+        return f"chown {self.uid} {directory} $({files})"
+
+    def why(self) -> str:
+        return "The container's root may make cgroups of its own below, as an init like systemd does."
+
+
+_DELEGATED = "/sys/kernel/cgroup/delegate"
+
+
+def _delegated() -> list[str]:
+    try:
+        with open(_DELEGATED, encoding="ascii") as names:
+            return names.read().split()
+    except FileNotFoundError:  # before Linux 4.15
+        return ["cgroup.procs", "cgroup.subtree_control"]
+
+
 class CountBlockIO(Operation):
     """Has version 1 count what goes to and from the host's disks, for every cgroup, where the kernel (6.11 and later)
     does so only once a limit, if of nothing, has been set for a disk in some cgroup: in `directory`, of blkio."""

@@ -179,7 +179,7 @@ def _place(
     """Its place among the cgroups, and what it is limited to there."""
     from cutaway.kernel import procfs
     from cutaway.kernel.cgroups import normal
-    from cutaway.plan.cgroups import create_operations, join_operation
+    from cutaway.plan.cgroups import DelegateCgroup, create_operations, join_operation
 
     linux = spec.get("linux", {})
     paths = dict.fromkeys(layout.hierarchies, normal(cgroup_path(linux.get("cgroupsPath", ""), identifier)))
@@ -191,9 +191,17 @@ def _place(
         parts.before += create_operations(parts.cgroup, with_default_devices(linux.get("resources", {})), layout)
         join = join_operation(parts.cgroup, layout)
         (parts.born if "user" in kinds else given.join_cgroup).append(join)
+        if kinds.get("user") == kinds.get("cgroup") == "" and not given.hierarchies and _mounts_own_cgroup(spec):
+            root = next((each["hostID"] for each in linux["uidMappings"] if each["containerID"] == 0), -1)
+            parts.before.append(DelegateCgroup(next(iter(paths)).directory(parts.cgroup), root))
     if "cgroup" not in kinds:
         directories = {os.path.basename(each.mount_point): each.directory(path) for each, path in paths.items()}
         given.cgroups = directories if given.hierarchies else {"": next(iter(directories.values()))}
+
+
+def _mounts_own_cgroup(spec: dict[str, Any]) -> bool:
+    """Whether its cgroup can be written to inside."""
+    return any(each.get("type") == "cgroup" and "ro" not in each.get("options", ()) for each in spec["mounts"])
 
 
 def cgroup_path(asked: str, identifier: str) -> str:

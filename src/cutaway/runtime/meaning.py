@@ -271,6 +271,8 @@ def _check_seccomp(profile: dict[str, Any]) -> None:
 
 
 def _check_numbers(text: str, field: str) -> None:
+    if not text:
+        return
     from cutaway.kernel.scheduling import numbers_in
 
     try:
