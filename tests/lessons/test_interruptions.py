@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import tempfile
 from functools import partial
+from pathlib import Path
 
 import pytest
 
-from cutaway.lessons.course import COURSE
+from cutaway.lessons.course import COURSE, bridge
 from cutaway.lessons.interruption import Interrupted, Interruption
 from cutaway.lessons.lesson import Do, Leave, Lesson, Open
-from cutaway.lessons.play import perform
+from cutaway.lessons.play import Untrue, perform
 from cutaway.lessons.screens import Silence
 from cutaway.lessons.setting import find_setting
 from tests.children import in_child
@@ -64,3 +67,30 @@ def _commands(lesson: Lesson) -> int:
     undos = [step for step in typed if isinstance(step, Do | Open) and step.undo and step.undo not in undone]
     exits = [step for step in typed if isinstance(step, Open) and step.name not in left]
     return len(typed) + len(undos) + len(exits)
+
+
+def claim_of(lesson: Lesson) -> str:
+    """What turns out to be untrue."""
+    with Interruption() as interruption, pytest.raises(Untrue) as untrue:
+        perform(lesson, find_setting(lesson, "cutaway"), Silence(interruption), interruption)
+    return str(untrue.value)
+
+
+def test_what_was_there_before_is_left_alone() -> None:
+    subprocess.run(["ip", "netns", "add", "blue"], check=True)
+    try:
+        assert "ip netns add blue" in in_child(partial(claim_of, bridge.LESSON))
+        assert "blue" in subprocess.run(["ip", "netns"], check=True, capture_output=True, text=True).stdout
+    finally:
+        subprocess.run(["ip", "netns", "delete", "blue"], check=True)
+
+
+def test_what_cannot_be_unmounted_is_not_emptied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "precious").write_text("kept")
+    (tmp_path / "lessons").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "lessons"))
+    mount = Do(f"mkdir here; mount --bind {tmp_path} here", undo="false")
+    assert "false" in in_child(partial(claim_of, Lesson("stuck", "", needs=(), steps=(mount,))))
+    (mounted,) = (tmp_path / "lessons").glob("*/here")
+    subprocess.run(["umount", mounted], check=True)
+    assert (tmp_path / "precious").read_text() == "kept"

@@ -8,7 +8,7 @@ import tempfile
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from cutaway.kernel import prctl
+from cutaway.kernel import prctl, procfs
 from cutaway.lessons import lesson as steps
 from cutaway.lessons import predictions
 from cutaway.lessons.interruption import Interrupted
@@ -43,13 +43,19 @@ def perform(lesson: Lesson, setting: Setting, screen: Screen, interruption: Inte
     Raises `Untrue` where one is not true, and `Interrupted` where it ended early. What the lesson's commands leave
     running becomes this process's children (`PR_SET_CHILD_SUBREAPER`) and is ended.
     """
-    directory = tempfile.mkdtemp(prefix="cutaway-learn-")
+    directory = os.path.realpath(tempfile.mkdtemp(prefix="cutaway-learn-"))
     prctl.set_child_subreaper(True)
     try:
         return _Performance(lesson, setting, screen, interruption, directory).run()
     finally:
         kill_descendants(os.getpid())
         prctl.set_child_subreaper(False)
+        _remove(directory)
+
+
+def _remove(directory: str) -> None:
+    """Unless something is mounted in it still, which must not be emptied: `/dev`, say."""
+    if not any(mount.target.startswith(f"{directory}/") for mount in procfs.mounts()):
         shutil.rmtree(directory, ignore_errors=True)
 
 

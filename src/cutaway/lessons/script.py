@@ -36,7 +36,7 @@ finish() {{
     trap '' INT TERM HUP
     take_down 2>/dev/null
     kill -KILL $(jobs -p) 2>/dev/null
-    cd / && rm -r "$here"
+    cd / && rm -r --one-file-system "$here"
     exit $code
 }}
 trap finish EXIT
