@@ -10,7 +10,7 @@ from cutaway.cli import foreground
 from cutaway.cli.parser import WrongNumber
 from cutaway.cli.steps import EXPLAIN, explained
 from cutaway.cli.verb import verb
-from cutaway.engine import cidfile
+from cutaway.engine import cidfile, provision
 from cutaway.engine.beside import beside
 from cutaway.engine.errors import NotFound
 from cutaway.engine.options import CREATE, RUN, create_request, reads_files
@@ -64,7 +64,7 @@ async def _run(session: Session, parsed: Parsed) -> int:
     request = await _request(session, parsed)
     if not options.get("detach"):
         foreground.check_terminal(session, stdin=request.config.AttachStdin, tty=request.config.Tty)
-    container_id = await _create(session, request, provisional=True)
+    container_id = await _create(session, request, options, provisional=True)
     try:
         return await _start(session, container_id, request, options)
     except BaseException:
@@ -85,7 +85,7 @@ async def create(session: Session, parsed: Parsed) -> int:
     if parsed.options.get("dry-run"):
         return await _print_script(session, parsed)
     async with explained(session, parsed):
-        container_id = await _create(session, await _request(session, parsed))
+        container_id = await _create(session, await _request(session, parsed), parsed.options)
     await session.print(container_id)
     return 0
 
@@ -113,9 +113,19 @@ async def _request(session: Session, parsed: Parsed) -> CreateRequest:
     return create_request(options, image, command, session.caller)
 
 
-async def _create(session: Session, request: CreateRequest, *, provisional: bool = False) -> str:
+async def _create(
+    session: Session, request: CreateRequest, options: dict[str, Any], *, provisional: bool = False
+) -> str:
     request.host_config.ConsoleSize = session.window()
-    created = await cidfile.create(session.engine, request, provisional=provisional)
+
+    async def pull(image: str, platform: str) -> None:
+        from cutaway.cli import pulling
+
+        if options.get("pull") != "always":
+            await session.complain(f"Unable to find image '{pulling.familiar(image)}' locally")
+        await pulling.pull_for_container(session, image, platform)
+
+    created = await provision.create(session.engine, request, options, pull, provisional=provisional)
     for warning in created.Warnings:
         await session.complain(f"WARNING: {warning}")
     return created.Id
