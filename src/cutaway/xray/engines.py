@@ -78,6 +78,8 @@ def of_attribute(path: str) -> str:
 
 def of_keeper(words: Sequence[str]) -> Mark:
     """What the command line of a container's parent says."""
+    if words and words[0].startswith("[lxc monitor] "):
+        return Mark("LXC", name=words[0].split(" ")[-1])
     program = os.path.basename(words[0]) if words else ""
     if program.startswith("containerd-shim"):
         namespace, identity = _value(words, "-namespace"), _value(words, "-id")
@@ -85,8 +87,6 @@ def of_keeper(words: Sequence[str]) -> Mark:
         return Mark(engine, identity, "" if re.fullmatch(_HEX, identity) else identity)
     if program == "conmon":
         return Mark("podman", _value(words, "-c", "--cid"), _value(words, "-n", "--name"))
-    if program.startswith("[lxc monitor]"):
-        return Mark("LXC", name=" ".join(words).split(" ")[-1])
     if program == "systemd-nspawn":
         directory = _value(words, "-D", "--directory", "-i", "--image")
         return Mark("systemd-nspawn", name=_value(words, "-M", "--machine") or os.path.basename(directory.rstrip("/")))

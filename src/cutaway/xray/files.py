@@ -68,12 +68,13 @@ def root(mounts: list[MountPoint], roots: Roots, measure: Measure, unseen: list[
         unseen.append("its root file system: none of its mounts is at /")
         return Root("unknown")
     read_only = "ro" in top.options
+    if _is_hosts(top):
+        return Root("host", source=top.source, read_only=read_only)
     if top.filesystem in _OVERLAYS:
         return _overlay_root(_Overlay(mounts), read_only, roots, measure, unseen)
-    kind = "directory" if top.root != "/" else "tmpfs" if top.filesystem == "tmpfs" else top.filesystem
-    if kind not in ("directory", "tmpfs") and _is_hosts(top):
-        kind = "host"
-    return Root(kind, source=top.root if kind == "directory" else top.source, read_only=read_only)
+    if top.root != "/":
+        return Root("directory", source=top.root, read_only=read_only)
+    return Root(top.filesystem, source=top.source, read_only=read_only)
 
 
 def root_mount(mounts: list[MountPoint]) -> MountPoint | None:
