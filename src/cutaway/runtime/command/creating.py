@@ -25,6 +25,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from cutaway.runtime.command.foreground import Foreground
     from cutaway.runtime.command.main import Invocation
 
 
@@ -47,10 +48,11 @@ def run(invocation: Invocation) -> int:
     process = creation.make()
     runs = False
     try:
+        foreground = None if detached else creation.foreground(process, reaps=not invocation.options["no-subreaper"])
         creation.start(process)
         write_pid_file(invocation.options["pid-file"], process.pid)
         runs = detached
-        return 0 if detached else creation.foreground(process, reaps=not invocation.options["no-subreaper"])
+        return foreground.attend() if foreground else 0
     finally:
         if not (runs or invocation.options["keep"]):
             remove(creation.container, invocation.log)
@@ -110,11 +112,11 @@ class Creation:
         self.container.unlock()
         started(self.container, self._spec)
 
-    def foreground(self, process: Process, *, reaps: bool) -> int:
-        """Waits for its end; returns the exit code."""
-        from cutaway.runtime.command.foreground import attend
+    def foreground(self, process: Process, *, reaps: bool) -> Foreground:
+        """Who stays with it until it ends."""
+        from cutaway.runtime.command.foreground import Foreground
 
-        return attend(process, self._terminal, reaps=reaps)
+        return Foreground(process, self._terminal, reaps=reaps)
 
     def _bear(self, context: Context) -> Process:
         parts = self._parts

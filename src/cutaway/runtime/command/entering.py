@@ -15,6 +15,7 @@ from cutaway.runtime.command import document
 from cutaway.runtime.command.birth import Child, bear
 from cutaway.runtime.command.container import Container
 from cutaway.runtime.command.failure import Failure
+from cutaway.runtime.command.foreground import Foreground
 from cutaway.runtime.command.given import preserve, write_pid_file
 from cutaway.runtime.command.talk import READY, Process
 from cutaway.runtime.command.terminals import Terminal
@@ -37,13 +38,13 @@ def execute(invocation: Invocation) -> int:
     terminal = Terminal(options["console-socket"], detached=options["detach"])
     kept = preserve(options["preserve-fds"])
     config = container.config
-    process = _described(config["process"], invocation)
-    terminal.check(process)
-    wanted, warnings = granted(process.get("capabilities") or {}, everything=_has_own_users(container))
+    described = _described(config["process"], invocation)
+    terminal.check(described)
+    wanted, warnings = granted(described.get("capabilities") or {}, everything=_has_own_users(container))
     for warning in warnings:
         invocation.log.warning(warning)
     operations = entering(
-        process | {"capabilities": wanted},
+        described | {"capabilities": wanted},
         [_join(container, options["cgroup"])],
         [kind for kind in FLAGS if identity(kind, container.pid) != identity(kind)],
         _filter(config, invocation.filters(config)),
@@ -51,20 +52,17 @@ def execute(invocation: Invocation) -> int:
         config.get("linux"),
     )
     invocation.log.operations("enter", operations)
-    born = _bear(container, operations, terminal)
+    process = _bear(container, operations, terminal)
     try:
-        born.expect(READY)
-        born.go()
-        born.expect_execution()
-        write_pid_file(options["pid-file"], born.pid)
+        process.expect(READY)
+        foreground = None if options["detach"] else Foreground(process, terminal, reaps=False)
+        process.go()
+        process.expect_execution()
+        write_pid_file(options["pid-file"], process.pid)
     except BaseException:
-        born.end()  # or the container could not end as long as nobody has reaped it
+        process.end()  # or the container could not end as long as nobody has reaped it
         raise
-    if options["detach"]:
-        return 0
-    from cutaway.runtime.command.foreground import attend
-
-    return attend(born, terminal, reaps=False)
+    return foreground.attend() if foreground else 0
 
 
 def _check_enterable(container: Container, *, ignore_paused: bool) -> None:

@@ -6,6 +6,7 @@ import _signal  # type: ignore[import-not-found]
 import os
 from select import POLLIN, poll
 
+from cutaway.kernel.prctl import set_child_subreaper
 from cutaway.kernel.pty import Raw, set_window_size, window_size
 
 TYPE_CHECKING = False
@@ -21,35 +22,30 @@ _KEPT = {
 _MOST_BYTES = 1 << 16
 
 
-def attend(process: Process, terminal: Terminal, *, reaps: bool) -> int:
-    """Returns the exit code of the process, 128 and its number for a signal. `reaps`: orphans of the container become
-    this process's children, and are reaped."""
-    if reaps:
-        from cutaway.kernel.prctl import set_child_subreaper
+class Foreground:
+    """Made when the process is ready to execute its program: then no signal comes too early, and its terminal has its
+    size. `reaps`: orphans of the container become this process's children, and are reaped."""
 
-        set_child_subreaper(True)
-    master = terminal.receive()
-    if master < 0:
-        return _Attendance(process, -1).until_its_end()
-    if not os.isatty(0):
-        return _Attendance(process, master).until_its_end()
-    with Raw(0):
-        return _Attendance(process, master).until_its_end()
-
-
-class _Attendance:
-    def __init__(self, process: Process, master: int) -> None:
-        self._process, self._master = process, master
+    def __init__(self, process: Process, terminal: Terminal, *, reaps: bool) -> None:
+        self._process, self._master = process, terminal.receive()
         self._signals, writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         _signal.set_wakeup_fd(writing)
         for number in _signal.valid_signals() - _KEPT:
             _signal.signal(number, lambda *_: None)
+        set_child_subreaper(reaps)
         self._poll = poll()
-        for descriptor in (process.pidfd, self._signals, *((0, master) if master >= 0 else ())):
+        for descriptor in (process.pidfd, self._signals, *((0, self._master) if self._master >= 0 else ())):
             self._poll.register(descriptor, POLLIN)
         self._resize()
 
-    def until_its_end(self) -> int:
+    def attend(self) -> int:
+        """Returns the exit code of the process, 128 and its number for a signal."""
+        if self._master < 0 or not os.isatty(0):
+            return self._until_its_end()
+        with Raw(0):
+            return self._until_its_end()
+
+    def _until_its_end(self) -> int:
         while True:
             for descriptor, _ in self._poll.poll():
                 if descriptor == self._process.pidfd:
