@@ -210,7 +210,7 @@ def test_without_root_rights_the_rest_is_said() -> None:
         view = View()
         container = view.find(str(found.pid))
         view.open(container, Measure())
-        text = Text(width=80, colour=False)
+        text = Text(width=None, colour=False)
         return text.listed(view.host), text.opened(view.host, container)
 
     with unshared(*ALONE) as found:
