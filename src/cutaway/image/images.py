@@ -15,7 +15,7 @@ from weakref import WeakValueDictionary
 
 import msgspec
 
-from cutaway.image import config, diff, host, instructions, offload, references
+from cutaway.image import config, diff, host, instructions, offload, references, trees
 from cutaway.image.errors import AmbiguousImage, ImageConflict, InvalidReference, NoSuchImage
 from cutaway.image.history import Step, end, steps
 from cutaway.image.inspect import inspected
@@ -533,7 +533,7 @@ class Images:
         async with self._removing:
             names, self._thrown_away = self._thrown_away, []
             if names:
-                await offload.run({"do": "remove", "directory": self._store.staging, "names": names})
+                await asyncio.to_thread(trees.remove_all, self._store.staging, names)
 
 
 def _tag(reference: str) -> str:

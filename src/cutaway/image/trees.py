@@ -8,9 +8,13 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 _DEEPEST = 40  # levels, each with a descriptor
+_PART = 3  # levels down, where what is removed at once begins: /usr/share/doc is a part of an image
+_AT_ONCE = 8
 
 
 def disk_usage(path: str | bytes) -> int:
@@ -51,19 +55,48 @@ def remove(parent: int, name: str | bytes) -> None:
     except FileNotFoundError:
         return
     except (IsADirectoryError, PermissionError):
-        _Removal(parent, os.fsencode(name)).run()
+        _Removal(parent, os.fsencode(name), _DEEPEST).run()
+
+
+def remove_all(directory: str, names: Iterable[str]) -> None:
+    """Removes these trees and files from a directory, several parts at once: the disk may be slow to free each file
+    (where it is told at once what is free, `discard` in `ext4(5)`, 1 ms and more), but frees many as quickly."""
+    parent = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            parts = [part for name in names for part in _taken_apart(parent, os.fsencode(name))]
+            for _ in pool.map(partial(remove, parent), parts):
+                pass
+    finally:
+        os.close(parent)
+
+
+def _taken_apart(parent: int, name: bytes) -> list[bytes]:
+    """Removes the top of a tree; returns the parts of it that are left, each by itself in the directory `parent`."""
+    removal = _Removal(parent, name, _PART)
+    try:
+        removal.step()
+    except FileNotFoundError:
+        return []
+    except NotADirectoryError:
+        return [name]
+    return removal.waiting
 
 
 class _Removal:
-    """The removal of a tree from the directory `top`. A directory that is too deep in it moves up beside the tree."""
+    """The removal of a tree from the directory `top`. Directories more than `deepest` levels down in it move up, beside
+    the tree, and are `waiting`."""
 
-    def __init__(self, top: int, name: bytes) -> None:
-        self._top, self._name = top, name
-        self._waiting, self._moved = [name], 0
+    def __init__(self, top: int, name: bytes, deepest: int) -> None:
+        self._top, self._name, self._deepest = top, name, deepest
+        self.waiting, self._moved = [name], 0
 
     def run(self) -> None:
-        while self._waiting:
-            self._remove(self._top, self._waiting.pop(), 1)
+        while self.waiting:
+            self.step()
+
+    def step(self) -> None:
+        self._remove(self._top, self.waiting.pop(), 1)
 
     def _remove(self, parent: int, name: bytes, depth: int) -> None:
         directory = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
@@ -73,7 +106,7 @@ class _Removal:
                     child = os.fsencode(entry.name)
                     if not entry.is_dir(follow_symlinks=False):
                         os.unlink(child, dir_fd=directory)
-                    elif depth < _DEEPEST:
+                    elif depth < self._deepest:
                         self._remove(directory, child, depth + 1)
                     else:
                         self._move_up(directory, child)
@@ -83,5 +116,5 @@ class _Removal:
 
     def _move_up(self, directory: int, name: bytes) -> None:
         self._moved += 1
-        self._waiting.append(b".%s.%d" % (self._name[:200], self._moved))
-        os.rename(name, self._waiting[-1], src_dir_fd=directory, dst_dir_fd=self._top)
+        self.waiting.append(b".%s.%d" % (self._name[:200], self._moved))
+        os.rename(name, self.waiting[-1], src_dir_fd=directory, dst_dir_fd=self._top)

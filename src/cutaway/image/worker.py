@@ -115,13 +115,6 @@ def tags(**job: Any) -> Any:
     return pulling.tags(**job)
 
 
-def remove(directory: str, names: list[str]) -> None:
-    """Removes whole trees from `directory`."""
-    parent = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    for name in names:
-        trees.remove(parent, name)
-
-
 def measure(paths: list[str]) -> list[int]:
     """How many bytes each of these files and trees takes on the disk."""
     return list(map(trees.disk_usage, paths))
@@ -189,7 +182,6 @@ _JOBS: dict[str, Callable[..., Any]] = {
     "tags": tags,
     "save": save,
     "login": login,
-    "remove": remove,
     "measure": measure,
     "forget_partial": forget_partial,
     "sync": sync,
