@@ -355,8 +355,11 @@ def in_terminal(bundle: Bundle, script: str) -> str:
             connection, _ = listener.accept()
         except OSError:  # there will be no terminal
             return
-        _, (master, *_), _, _ = socket.recv_fds(connection, 4096, 1)
+        _, descriptors, _, _ = socket.recv_fds(connection, 4096, 1)
         connection.close()
+        if not descriptors:
+            return
+        (master,) = descriptors
         try:
             while END not in b"".join(said):
                 said.append(os.read(master, 4096))
