@@ -37,7 +37,7 @@ class Session:
         self.signals: asyncio.Queue[str] = asyncio.Queue()
         self.detached, self._gone = asyncio.Event(), asyncio.Event()
         self.explanation: Explanation | None = None
-        self.has_raw_terminal = False
+        self._is_attached = self.has_raw_terminal = False
         """Whether the caller's terminal is a container's now, and lines must return to its left edge by themselves."""
         self._answers: asyncio.StreamReader | None = None
 
@@ -106,6 +106,12 @@ class Session:
             await self.explanation.flush()
         self.has_raw_terminal = {"t", "i"} <= attachment.descriptors.keys() and self.is_terminal(0)
         await self.connection.attach(attachment)
+        self._is_attached = True
+
+    async def drain(self) -> None:
+        """Has the caller's process write out what an attached container has said, now that it has ended."""
+        if self._is_attached:
+            await self.connection.send(wire.DRAIN)
 
     async def ask(self, statement: str) -> bool:
         """Has the caller confirm what is stated; anything but yes is no."""

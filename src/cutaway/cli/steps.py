@@ -82,7 +82,7 @@ class Explanation:
         self._form: Form = Json() if form == "json" else Tree(session)
         self._steps: list[Step] = []
         self._text = ""
-        self._finding = False
+        self._finding = self._follows_program = False
         self._timer: asyncio.TimerHandle | None = None
         self._sending: asyncio.Task[None] | None = None
         self._ended = False
@@ -109,6 +109,7 @@ class Explanation:
     def _find_words(self) -> None:
         self._finding = False
         steps, self._steps = self._steps, []
+        self._follows_program = self._follows_program or any(step.phase == TEARDOWN for step in steps)
         self._text += "".join(map(self._form.render, steps))
 
     def _send(self) -> None:
@@ -118,9 +119,11 @@ class Explanation:
 
     async def flush(self) -> None:
         """Sends what was noted so far."""
-        self._find_words()
-        while self._text:
+        while self._steps or self._text:
+            self._find_words()
             text, self._text = self._text, ""
+            if self._follows_program:
+                await self._session.drain()
             await self._session.connection.err(text.encode("utf-8", "surrogateescape"))
 
     async def end(self) -> None:

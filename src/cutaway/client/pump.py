@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import posix
 import select
-import sys
 
 from cutaway.client import wire
 from cutaway.client.command import show, write_all
@@ -15,8 +14,6 @@ if TYPE_CHECKING:
 
 CHUNK = 1 << 16
 """Bytes moved at once: what a pipe holds (`pipe(7)`)."""
-MOST_CHUNKS = 16
-"""What the largest pipe holds, unless its owner is privileged."""
 
 
 class DetachKeys:
@@ -62,17 +59,20 @@ class Pump:
                     self._serve(descriptor)
             return self._exit_code
         finally:
-            for descriptor in list(self._outputs):
-                self._drain(descriptor, sys.maxsize)
+            self._drain()
 
     def _serve(self, descriptor: int) -> None:
         if descriptor == self._connection.fileno():
             kind, body, _ = wire.receive(self._connection)
-            for output in list(self._outputs):  # what the container had said by then comes first
-                self._drain(output, MOST_CHUNKS)
-            self._exit_code = show(kind, body)
+            if kind == wire.DRAIN:
+                self._drain()
+            else:
+                self._exit_code = show(kind, body)
         elif descriptor in self._outputs:
-            self._copy_output(descriptor)
+            try:
+                self._copy_output(descriptor)
+            except BlockingIOError:  # it has just been drained
+                pass
         elif descriptor == 0:
             self._read_input()
         elif descriptor == self._sink:
@@ -88,15 +88,15 @@ class Pump:
             del self._outputs[descriptor]
         return bool(part)
 
-    def _drain(self, descriptor: int, chunks: int) -> None:
-        """The output that is there, at most so many chunks of it. All of it is in the pipe before the exit code is
-        sent."""
-        posix.set_blocking(descriptor, False)
-        try:
-            while chunks and self._copy_output(descriptor):
-                chunks -= 1
-        except BlockingIOError:
-            pass
+    def _drain(self) -> None:
+        """The last output: all of it is in the pipes before the engine says so, or sends the exit code."""
+        for descriptor in list(self._outputs):
+            posix.set_blocking(descriptor, False)
+            try:
+                while self._copy_output(descriptor):
+                    pass
+            except BlockingIOError:
+                pass
 
     def _read_input(self) -> None:
         self._poll.unregister(0)

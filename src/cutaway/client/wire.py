@@ -16,6 +16,7 @@ From the engine to a client:
     1  bytes for standard output
     2  bytes for standard error
     A  attach: see `Attachment`. Descriptors: what the letters of the body name
+    W  what the attached streams hold is to be written out before anything else: the container has ended
     X  the end: the exit code as text
     J  the reply to a request, JSON
     F  the failure of a request, JSON {"error": the class's name, "message": …}
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 VERSION = b"1"
 
 COMMAND, REQUEST, SIGNAL, DETACHED = b"C", b"R", b"S", b"D"
-STDOUT, STDERR, ATTACH, EXIT, REPLY, FAILURE = b"1", b"2", b"A", b"X", b"J", b"F"
+STDOUT, STDERR, ATTACH, DRAIN, EXIT, REPLY, FAILURE = b"1", b"2", b"A", b"W", b"X", b"J", b"F"
 
 HEADER_SIZE = 5
 MAX_BODY = 16 << 20
