@@ -1,4 +1,4 @@
-"""`xray` of a crowded host: its containers listed from what the kernel says, without an engine; and one of them opened."""
+"""`xray` of a crowded host: its containers listed from what the kernel says, without an engine; and one opened."""
 
 from __future__ import annotations
 
