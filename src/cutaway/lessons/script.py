@@ -28,8 +28,10 @@ later() {{ undo=("$1" "${{undo[@]}}"); }}                 # what takes back the 
 forget() {{                                           # it has been taken back
     for at in "${{!undo[@]}}"; do [ "${{undo[at]}}" = "$1" ] && unset "undo[$at]" && return; done
 }}
-claim() {{ if eval "$2" >/dev/null 2>&1; then echo "✓ $1"; else echo "✗ $1"; exit 1; fi; }}
-take_down() {{ for each in "${{undo[@]}}"; do eval "$each" || :; done; undo=(); }}
+failed() {{ undo=("${{undo[@]:1}}"); exit 1; }}           # it has done nothing, and what is there is not ours
+soon() {{ for _ in {{1..30}}; do eval "$1" && return; sleep .1; done; return 1; }}
+claim() {{ if soon "$2" >/dev/null 2>&1; then echo "✓ $1"; else echo "✗ $1"; exit 1; fi; }}
+take_down() {{ for each in "${{undo[@]}}"; do soon "$each" || :; done; undo=(); }}
 finish() {{
     code=$?
     set +e
@@ -107,7 +109,8 @@ def _command(step: steps.Do, undone: set[str]) -> str:
     later = [f"later {shlex.quote(_at(step.at, step.undo))}"] if step.undo else []
     command = _at(step.at, step.command)
     forget = [f"forget {shlex.quote(command)}"] if step.command in undone else []
-    return "\n".join([*later, f"! {{ {command}; }}" if step.fails else command, *forget])
+    or_failed = f"{command} || failed" if step.undo else command
+    return "\n".join([*later, f"! {{ {command}; }}" if step.fails else or_failed, *forget])
 
 
 def _at(name: str, command: str) -> str:
@@ -116,4 +119,4 @@ def _at(name: str, command: str) -> str:
 
 def _comment(text: str) -> str:
     paragraphs = [textwrap.fill(" ".join(each.split()), 100, break_on_hyphens=False) for each in text.split("\n\n")]
-    return textwrap.indent("\n\n".join(paragraphs), "# ", lambda _: True)
+    return "\n".join(f"# {line}".rstrip() for line in "\n\n".join(paragraphs).splitlines())

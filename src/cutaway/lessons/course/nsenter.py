@@ -53,5 +53,6 @@ LESSON = Lesson(
               "! cmp -s /proc/$OURS/cgroup /proc/$PID/cgroup"),
         leave("entered"),
         check("The container has not noticed: it runs.", "[ -e /proc/$PID ]"),
+        say("`cutaway enter` does this for containers of any engine, by name or PID, and needs none of them to run."),
     ),
 )  # fmt: skip
