@@ -37,7 +37,7 @@ CASES = {
                "--sysctl", "net.core.somaxconn=99", "--shm-size", "1m", "--add-host", "there:192.0.2.9"),
     "host": ("--network", "host", "--cap-drop", "ALL", "--ipc", "host", "--uts", "host"),
     "privileged": ("--network", "none", "--privileged"),
-    "pid": ("--network", "none", "--pid", "host", "--device", "/dev/fuse:/dev/x:r"),
+    "pid": ("--network", "none", "--pid", "host", "--device", "/dev/kmsg:/dev/x:r"),
 }  # fmt: skip
 
 
@@ -92,10 +92,7 @@ class Seen:
         found = {}
         for line in (self._proc / "cgroup").read_text().splitlines():
             _, controllers, path = line.split(":", 2)
-            names = (
-                {controllers.removeprefix("name="), *controllers.split(",")} if controllers else {"unified", "cgroup"}
-            )
-            hierarchy = next(each for each in cgroup_hierarchies() if each.name in names)
+            hierarchy = _hierarchy(controllers)
             found[f"{controllers} is in"] = path
             for file in sorted((hierarchy / path.lstrip("/")).iterdir()):
                 if SETTINGS.fullmatch(file.name):
@@ -135,9 +132,8 @@ class Seen:
 
     def processes(self) -> list[list[Any]]:
         """Of its cgroup: the PIDs inside, what they are, where they are, and what they have open."""
-        line = (self._proc / "cgroup").read_text().splitlines()[0]
-        _, controllers, path = line.split(":", 2)
-        hierarchy = next(each for each in cgroup_hierarchies() if each.name in controllers.replace("name=", ""))
+        _, controllers, path = (self._proc / "cgroup").read_text().splitlines()[0].split(":", 2)
+        hierarchy = _hierarchy(controllers)
         pids = (hierarchy / path.lstrip("/") / "cgroup.procs").read_text().split()
         return sorted(self._process(int(pid)) for pid in pids)
 
@@ -147,6 +143,13 @@ class Seen:
         numbers = [line.split()[1:][1:] for line in inside]  # after the first, which is the host's
         words = (proc / "cmdline").read_bytes().decode().split("\0")
         return [words, numbers, *(os.readlink(proc / name) for name in ("cwd", "root", "exe")), os.listdir(proc / "fd")]
+
+
+def _hierarchy(controllers: str) -> Path:
+    """Where the hierarchy is mounted that a line of /proc/PID/cgroup is about; version 2 names no controllers."""
+    names = {*controllers.replace("name=", "").split(",")} if controllers else {"unified", "cgroup"}
+    names |= {controllers}
+    return next(each for each in cgroup_hierarchies() if each.name in names)
 
 
 def _sorted(options: str) -> list[str]:
@@ -186,12 +189,22 @@ def running(script: Path, directory: Path) -> Iterator[int]:
         assert shell.stdout and shell.stderr
         try:
             assert shell.stdout.readline() == b"up\n", shell.stderr.read()
-            yield int(next((directory / "tmp").glob("*/pid")).read_text())
+            pid = int(next((directory / "tmp").glob("*/pid")).read_text())
+            wait_until(lambda: _sleeps(pid))
+            yield pid
         finally:
             shell.send_signal(signal.SIGTERM)
             said = shell.stderr.read().decode()
     assert shell.returncode == 143, said
     assert not list((directory / "tmp").iterdir())
+
+
+def _sleeps(pid: int) -> bool:
+    """Whether its program has come to its last command."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return any(Path(f"/proc/{each}/comm").read_text() == "sleep\n" for each in [pid, *children]) and all(
+        Path(f"/proc/{each}/comm").read_text() in ("sleep\n", "httpd\n") for each in children
+    )
 
 
 def of_run(engine: Engine, name: str) -> Seen:
@@ -232,6 +245,7 @@ def looked_at(engine: Engine, *arguments: str) -> dict[str, Any]:
     engine("run", "-d", "--name", name, *arguments)
     try:
         wait_until(lambda: engine("logs", name).stdout)
+        wait_until(lambda: _sleeps(pid_of(engine, name)))
         return of_run(engine, name).items()
     finally:
         engine("rm", "-f", "-v", name)
@@ -317,7 +331,7 @@ def test_a_dry_run_changes_nothing(cutaway: Engine, busybox: str, tmp_path: Path
 def test_the_script_ends_as_its_program_does(busybox: str, script_of: Callable[..., Path]) -> None:
     def run(*arguments: str, **more: Any) -> subprocess.CompletedProcess[str]:
         script = script_of("--network", "none", *arguments)
-        return subprocess.run(["sh", script], capture_output=True, text=True, timeout=30, **more)
+        return subprocess.run(["sh", script], capture_output=True, text=True, timeout=50, **more)
 
     done = run(busybox, "sh", "-c", "echo out; echo err >&2; exit 7")
     assert (done.returncode, done.stdout, done.stderr.splitlines()[0]) == (7, "out\n", "err")

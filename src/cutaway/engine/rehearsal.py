@@ -71,11 +71,12 @@ class Rehearsal:
     async def replay(self, request: CreateRequest, image: Image | None, title: str) -> Replay:
         """The script for a container; `title`: what was typed. Raises `EngineError` as creating and starting would."""
         container = new_container(request, image, self._places, self._containers, self._networks)
-        root = await beside(lambda _: _open_root(container), own_mounts=True)
+        root, namespace = await beside(lambda _: (_open_root(container), _own_mounts()), own_mounts=True)
         try:
             host, inside = self._plan(container, root)
         finally:
             os.close(root)
+            os.close(namespace)
         text = script(title, host, inside, stdin=container.seen.Config.OpenStdin)
         return Replay(text, left_out([*host, *inside]))
 
@@ -127,6 +128,12 @@ def _open_root(container: Container) -> int:
         os.mkdir(f"{place}/{name}")
     mount_overlay(f"{place}/merged", container.record.lower_dirs, f"{place}/upper", f"{place}/work")
     return os.open(f"{place}/merged", os.O_PATH | os.O_DIRECTORY)
+
+
+def _own_mounts() -> int:
+    """The mount namespace of this thread, which outlives it for as long as this is open: of a mount that is attached
+    nowhere any more the kernel resolves no `..`."""
+    return os.open("/proc/thread-self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
 
 
 def _resolved(operations: list[Operation], root: int) -> Iterator[Operation]:
