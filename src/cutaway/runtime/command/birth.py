@@ -30,7 +30,7 @@ from cutaway.kernel.prctl import set_dumpable, set_parent_death_signal
 from cutaway.plan.plan import apply
 from cutaway.plan.process import Exec, ExecError
 from cutaway.runtime.command.failure import Failure
-from cutaway.runtime.command.talk import BORN, GO, MOUNTED, READY, Process, hear, tell, tell_failure
+from cutaway.runtime.command.talk import GO, MOUNTED, READY, Process, hear, tell, tell_failure
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from cutaway.plan.operation import Context, Operation
 
 _STANDARD = 3
+_PID_BYTES = 4
 _MORE_THAN_ANY = 1 << 30
 _ENDING = (_signal.SIGHUP, _signal.SIGINT, _signal.SIGQUIT, _signal.SIGTERM)
 
@@ -90,25 +91,30 @@ def bear(child: Child, context: Context) -> Process:
 
 def _bear_elsewhere(child: Child, context: Context, ours: _socket.socket, theirs: _socket.socket) -> Process:
     """Has it cloned by a process that joins namespaces first, and could not come back. It becomes this one's child."""
+    number, told = os.pipe()  # of its own: over the socket, the process may speak before it is known
     helper = os.fork()
     if helper == 0:
         ours.close()
-        _clone_sibling(theirs, child, context)
+        _clone_sibling(theirs, told, child, context)
     theirs.close()
+    os.close(told)
     os.waitpid(helper, 0)
-    word, _, number = hear(ours).partition(b" ")
-    if word != BORN:
+    pid = int.from_bytes(os.read(number, _PID_BYTES), "little")
+    os.close(number)
+    if not pid:
+        hear(ours)
         raise Failure("the process ended before it was born")
-    return Process(int(number), os.pidfd_open(int(number)), ours)
+    return Process(pid, os.pidfd_open(pid), ours)
 
 
-def _clone_sibling(report: _socket.socket, child: Child, context: Context) -> NoReturn:
+def _clone_sibling(report: _socket.socket, told: int, child: Child, context: Context) -> NoReturn:
     try:
         apply(child.joins, context)
         pid, _ = clone(child.flags | CLONE_PARENT, context.descriptors.get("cgroup", -1))
         if pid == 0:
+            os.close(told)
             _become(report, child, context)
-        tell(report, BORN + b" %d" % pid)
+        os.write(told, pid.to_bytes(_PID_BYTES, "little"))
     except BaseException as error:
         _tell_failure(report, error)
     finally:

@@ -12,7 +12,7 @@ import os
 
 from cutaway.runtime.command.failure import Failure
 
-GO, BORN, MOUNTED, READY = b"go", b"born", b"mounted", b"ready"
+GO, MOUNTED, READY = b"go", b"mounted", b"ready"
 _FAILED = b"!"
 _MOST_BYTES = 1 << 16
 
