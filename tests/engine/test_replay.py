@@ -227,7 +227,12 @@ def _to_hide(container_id: str, address: str | None, mac: str | None) -> dict[st
     return hide | ({address: "ADDRESS", str(mac): "MAC"} if address else {})
 
 
-@pytest.mark.parametrize("options", CASES.values(), ids=CASES)
+ON_V2_TOO = ("none", "bridge")
+
+
+@pytest.mark.parametrize(
+    "options", [pytest.param(CASES[case], id=case, marks=[pytest.mark.vm] * (case in ON_V2_TOO)) for case in CASES]
+)
 def test_the_container_of_the_script_equals_that_of_run(
     cutaway: Engine, busybox: str, script_of: Callable[..., Path], tmp_path: Path, options: tuple[str, ...]
 ) -> None:

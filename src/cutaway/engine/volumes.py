@@ -237,7 +237,7 @@ class Volumes:
             kept = self._by_name.get(volume.Name)
             made += [] if kept else _make_directories(volume)
             made += [_mount_operation(volume)] if volume.Options and not (kept and kept.holders) else []
-        filled = [
+        filled: list[Operation] = [
             FillVolume(point.Source, seen.GraphDriver.Data["MergedDir"], point.Destination)
             for mount, point in zip(record.mounts, seen.Mounts, strict=True)
             if mount.Type == "volume" and _takes_a_copy(mount) and not _holds_something(point.Source)

@@ -48,6 +48,8 @@ class ServeProcView(Operation):
     manual = "lxcfs(1)"
 
     def apply(self, context: Context) -> None:  # noqa: ARG002
+        if not os.path.exists("/dev/fuse"):
+            raise KernelError(errno.ENOENT, "open", "/dev/fuse", "the kernel has no FUSE: `modprobe fuse` may load it")
         os.makedirs(self.directory, 0o755, exist_ok=True)
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
         streams = [
