@@ -201,7 +201,7 @@ class TestCommit:
     def test_one_that_is_removed_meanwhile_leaves_no_image(self, cutaway: Engine) -> None:
         before = cutaway("images", "-q").stdout
         with running(cutaway) as box:
-            cutaway("exec", box, "sh", "-c", "dd if=/dev/zero of=/large bs=1M count=200 2>/dev/null")
+            cutaway("exec", box, "sh", "-c", "dd if=/dev/urandom of=/large bs=1M count=200 2>/dev/null")
             committing = subprocess.Popen(
                 [COMMAND, "commit", "-p=false", box], env=cutaway.environment, stderr=subprocess.PIPE
             )

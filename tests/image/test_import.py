@@ -161,7 +161,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def test_a_full_disk(small_disk: Path, database: sqlite3.Connection, tmp_path: Path) -> None:
     images = Images(str(small_disk / "images"), database)
     (tmp_path / "small.tar").write_bytes(TAR)
-    (tmp_path / "large.tar").write_bytes(archive([member("x", bytes(6_000_000))]))
+    (tmp_path / "large.tar").write_bytes(archive([member("x", os.urandom(6_000_000))]))
     kept_before = import_file(images, tmp_path / "small.tar", "small")
     free = os.statvfs(small_disk).f_bfree
     with pytest.raises(ImageError, match="No space left on device"):

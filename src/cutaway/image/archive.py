@@ -14,7 +14,6 @@ import msgspec
 
 from cutaway.image.compression import PIECE, inflated, peek, recognised
 from cutaway.image.errors import ImageError
-from cutaway.image.sparse import segments
 from cutaway.image.tarstream import (
     BLOCK_DEVICE,
     CHARACTER,
@@ -28,7 +27,7 @@ from cutaway.image.tarstream import (
     Stream,
     shown,
 )
-from cutaway.image.tarwriter import END, header, padding, stored_size
+from cutaway.image.tarwriter import END, header, padding
 from cutaway.image.unpack import OVERLAY, Unpacker
 from cutaway.kernel.openat2 import open_in_root
 
@@ -137,8 +136,8 @@ def member(parent: int, last: bytes, name: bytes, links: Links, *, layer: bool =
     """The part of a tar stream that is about `last` in the directory `parent`, which is called `name` there; nothing
     where it is gone, or a socket.
 
-    `links` keeps the first names. `layer`: it is read from an upper directory of overlayfs, whose own
-    attributes are left out, for a layer; there long holes of files stay holes (PAX form 1.0, as GNU tar writes it).
+    `links` keeps the first names. `layer`: it is read from an upper directory of overlayfs, whose own attributes are
+    left out.
     """
     try:
         found = os.lstat(last, dir_fd=parent)
@@ -160,7 +159,7 @@ def member(parent: int, last: bytes, name: bytes, links: Links, *, layer: bool =
     if file < 0:
         yield header(entry)
     else:
-        yield from _regular(file, entry, sparse=layer and 512 * found.st_blocks < found.st_size)
+        yield from _regular(file, entry)
 
 
 def _entry(found: os.stat_result, kind: bytes, name: bytes) -> Entry:
@@ -187,27 +186,21 @@ def _unescaped(xattr: tuple[bytes, bytes]) -> tuple[bytes, bytes] | None:
     return (OVERLAY + escaped.removeprefix(b"overlay."), value) if escaped.startswith(b"overlay.") else None
 
 
-def _regular(file: int, entry: Entry, *, sparse: bool) -> Iterator[bytes]:
+def _regular(file: int, entry: Entry) -> Iterator[bytes]:
     """An open file, which is closed, with as many bytes as the header says, whatever happens to it meanwhile."""
     try:
         if not stat.S_ISREG(os.fstat(file).st_mode):
             raise ImageError(f"{shown(entry.name)} became something else while it was read")
-        entry.segments = segments(file, entry.size) if sparse else None
         yield header(entry)
-        for offset, length in [(0, entry.size)] if entry.segments is None else entry.segments:
-            yield from _stretch(file, offset, length)
-        yield padding(stored_size(entry))
+        left = entry.size
+        while left and (chunk := os.read(file, min(left, PIECE))):
+            left -= len(chunk)
+            yield chunk
+        for at in range(0, left, PIECE):
+            yield bytes(min(left - at, PIECE))
+        yield padding(entry.size)
     finally:
         os.close(file)
-
-
-def _stretch(file: int, offset: int, length: int) -> Iterator[bytes]:
-    end = offset + length
-    while offset < end and (chunk := os.pread(file, min(end - offset, PIECE), offset)):
-        offset += len(chunk)
-        yield chunk
-    for at in range(offset, end, PIECE):
-        yield bytes(min(end - at, PIECE))
 
 
 def children(parent: int, name: bytes) -> list[bytes]:

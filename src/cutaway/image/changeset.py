@@ -1,7 +1,7 @@
 """A container's own layer as a tar archive: what it added and changed, and whiteouts for what it deleted.
 
 The members and their names are those that Docker writes for the same upper directory (OCI image-spec, `layer.md`). More
-of each is kept: fractions of a second, all extended attributes, the holes of sparse files. Sockets are left out.
+of each is kept: fractions of a second, all extended attributes. Sockets are left out.
 """
 
 from __future__ import annotations

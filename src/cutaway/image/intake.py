@@ -17,6 +17,7 @@ from contextlib import closing
 
 import msgspec
 
+from cutaway.image import sparse
 from cutaway.image.compression import GZIP, NONE, ZSTD, inflated, peek, recognised
 from cutaway.image.errors import BrokenArchive, ImageError
 from cutaway.image.tarstream import Reader, Stream
@@ -119,12 +120,11 @@ def _stored(
     done = 0
     with open(path, "xb", buffering=0) as file:
         for chunk in _hashed(chunks, digest):
-            written = 0
-            while written < len(chunk):
-                written += file.write(memoryview(chunk)[written:])
+            sparse.write(file.fileno(), memoryview(chunk))
             done += len(chunk)
             progress(done)
             yield chunk
+        sparse.end(file.fileno())
 
 
 def _hashed(chunks: Iterable[bytes], digest: hashlib._Hash) -> Generator[bytes]:

@@ -1,50 +1,34 @@
-"""Sparse files: where a file has contents and where it has holes, stretches of zeros that take no room. `lseek(2)`"""
+"""Sparse files: a long run of zeros is kept as a hole, which takes no room on the disk. `lseek(2)`
+
+In the layers that we make they are zeros like any others. tar has forms for holes, which Docker, podman and buildah can
+unpack; but they cannot save or push the image then: they make the archive anew from its files, and it is another one.
+"""
 
 from __future__ import annotations
 
-import errno
 import os
 
-_SHORTEST = 1 << 16  # bytes a hole must have to be kept
-_MOST = 20_000  # segments: a map of more would be longer than readers of tar archives accept (1 MiB)
+LONG = 1 << 16
+"""Bytes of zeros that make a hole."""
+_ZEROS = bytes(LONG)
 
 
-def segments(file: int, size: int) -> list[tuple[int, int]] | None:
-    """The (offset, length) parts of the first `size` bytes of an open file that hold something; None where it has no
-    hole to speak of. Of very many holes only the longest are kept."""
-    found = list(_stretches(file, size))
-    shortest = _SHORTEST
-    joined = _joined(found, shortest)
-    while len(joined) > _MOST:
-        shortest *= 2
-        joined = _joined(joined, shortest)
-    held = sum(length for _, length in joined)
-    return joined if size - held >= _SHORTEST else None
+def write(file: int, content: memoryview) -> None:
+    """Writes at the file's offset, where nothing is yet; `end` has to follow when `LONG` bytes or more were written."""
+    begin = 0
+    for at in range(0, len(content) - LONG + 1, LONG):
+        if _ZEROS.startswith(content[at : at + LONG]):
+            _write(file, content[begin:at])
+            os.lseek(file, LONG, os.SEEK_CUR)
+            begin = at + LONG
+    _write(file, content[begin:])
 
 
-def _stretches(file: int, size: int) -> list[tuple[int, int]]:
-    found = []
-    end = 0
-    while end < size:
-        try:
-            begin = os.lseek(file, end, os.SEEK_DATA)
-        except OSError as error:
-            if error.errno == errno.ENXIO:  # nothing but a hole follows
-                break
-            raise
-        end = min(os.lseek(file, begin, os.SEEK_HOLE), size)
-        if begin < end:
-            found.append((begin, end - begin))
-    return found
+def end(file: int) -> None:
+    """Gives the file its length, of which a hole may be the last part."""
+    os.ftruncate(file, os.lseek(file, 0, os.SEEK_CUR))
 
 
-def _joined(parts: list[tuple[int, int]], shortest: int) -> list[tuple[int, int]]:
-    """The same parts, those with less than `shortest` bytes between them made one."""
-    joined: list[tuple[int, int]] = []
-    for offset, length in parts:
-        begin, before = joined[-1] if joined else (0, 0)
-        if offset - (begin + before) < shortest:
-            joined[-1:] = [(begin, offset + length - begin)]
-        else:
-            joined.append((offset, length))
-    return joined
+def _write(file: int, content: memoryview) -> None:
+    while content:
+        content = content[os.write(file, content) :]

@@ -13,23 +13,17 @@ END = bytes(2 * BLOCK)
 _OCTAL_ID, _OCTAL_SIZE = 0o7777777, 0o77777777777  # the largest that seven and eleven digits hold
 _SECOND = 1_000_000_000  # nanoseconds
 _PAX_NAME = b"PaxHeader"
-_SPARSE_NAME = b"GNUSparseFile.0/"  # what programs show that do not know of sparse files
 
 
 def header(entry: Entry) -> bytes:
-    """The blocks in front of the entry's contents, which for a sparse file are its segments."""
+    """The blocks in front of the entry's contents."""
     records = _records(entry)
     if not records:
         return _block(entry)
     pax = Entry(_PAX_NAME, b"x")
     pax.mode, content = 0o644, b"".join(_record(key, value) for key, value in records.items())
     pax.size = len(content)
-    return _block(pax) + content + padding(len(content)) + _block(entry) + _map(entry)
-
-
-def stored_size(entry: Entry) -> int:
-    """How many bytes of contents the archive holds of the entry; of a sparse file, beside its map."""
-    return entry.size if entry.segments is None else sum(length for _, length in entry.segments)
+    return _block(pax) + content + padding(len(content)) + _block(entry)
 
 
 def padding(size: int) -> bytes:
@@ -39,34 +33,18 @@ def padding(size: int) -> bytes:
 
 def _records(entry: Entry) -> dict[bytes, bytes]:
     records = {}
-    if entry.segments is not None:
-        records = {b"GNU.sparse.major": b"1", b"GNU.sparse.minor": b"0", b"GNU.sparse.name": entry.name}
-        records[b"GNU.sparse.realsize"] = b"%d" % entry.size
-    elif len(entry.name) > 100:
+    if len(entry.name) > 100:
         records[b"path"] = entry.name
     if len(entry.linkname) > 100:
         records[b"linkpath"] = entry.linkname
     for key, number, largest in ((b"uid", entry.uid, _OCTAL_ID), (b"gid", entry.gid, _OCTAL_ID)):
         if number > largest:
             records[key] = b"%d" % number
-    if (size := _size_in_archive(entry)) > _OCTAL_SIZE:
-        records[b"size"] = b"%d" % size
+    if entry.size > _OCTAL_SIZE:
+        records[b"size"] = b"%d" % entry.size
     if entry.mtime % _SECOND or not 0 <= entry.mtime // _SECOND <= _OCTAL_SIZE:
         records[b"mtime"] = _decimal(entry.mtime)
     return records | {b"SCHILY.xattr." + name: value for name, value in sorted(entry.xattrs.items())}
-
-
-def _size_in_archive(entry: Entry) -> int:
-    return stored_size(entry) + len(_map(entry))
-
-
-def _map(entry: Entry) -> bytes:
-    """Where the segments of a sparse file belong, in front of them: GNU tar's form 1.0, which ends with the size."""
-    if entry.segments is None:
-        return b""
-    numbers = [number for segment in (*entry.segments, (entry.size, 0)) for number in segment]
-    text = b"".join(b"%d\n" % number for number in (len(numbers) // 2, *numbers))
-    return text + padding(len(text))
 
 
 def _record(key: bytes, value: bytes) -> bytes:
@@ -85,14 +63,12 @@ def _decimal(nanoseconds: int) -> bytes:
 
 def _block(entry: Entry) -> bytes:
     major, minor = entry.device
-    name = entry.name if entry.segments is None else _SPARSE_NAME + entry.name.rpartition(b"/")[2]
-    size = _size_in_archive(entry)
     fields = [
-        name[:100].ljust(100, b"\0"),
+        entry.name[:100].ljust(100, b"\0"),
         _octal(entry.mode, 8),
         _octal(entry.uid if entry.uid <= _OCTAL_ID else 0, 8),
         _octal(entry.gid if entry.gid <= _OCTAL_ID else 0, 8),
-        _octal(size if size <= _OCTAL_SIZE else 0, 12),
+        _octal(entry.size if entry.size <= _OCTAL_SIZE else 0, 12),
         _octal(min(max(entry.mtime // _SECOND, 0), _OCTAL_SIZE), 12),
         b" " * 8,
         entry.kind,

@@ -17,7 +17,7 @@ import os
 import stat
 from collections.abc import Iterator
 
-from cutaway.image import trees
+from cutaway.image import sparse, trees
 from cutaway.image.errors import BrokenArchive, ImageError
 from cutaway.image.tarstream import (
     BLOCK_DEVICE,
@@ -233,17 +233,16 @@ def _regular(parent: int, name: bytes, entry: Entry, reader: Reader) -> None:
 def _write(file: int, entry: Entry, reader: Reader) -> None:
     if entry.segments is None:
         _copy(reader.contents(), file)
-        return
-    for offset, length in entry.segments:
+    for offset, length in entry.segments or ():
         os.lseek(file, offset, os.SEEK_SET)
         _copy(reader.contents(length), file)
-    os.ftruncate(file, entry.size)
+    if entry.segments is not None or entry.size >= sparse.LONG:
+        os.ftruncate(file, entry.size)
 
 
 def _copy(pieces: Iterator[memoryview], file: int) -> None:
     for piece in pieces:
-        while piece:
-            piece = piece[os.write(file, piece) :]
+        sparse.write(file, piece)
 
 
 def _special(parent: int, name: bytes, entry: Entry) -> None:
