@@ -515,7 +515,7 @@ class BecomeInit(Operation):
         os._exit(_serve(program))
 
     def shell(self) -> str:
-        return "# a small init as PID 1 that passes signals on and reaps: no stock tool is one; PID 1 is the program itself"
+        return "# no stock tool is an init as small as ours, which passes signals on and reaps: PID 1 is the program itself"
 
     def why(self) -> str:
         return (

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from cutaway.cli.session import Session
     from cutaway.engine.model import CreateRequest
 
+
 def _only_sh(text: str) -> str:
     if text != "sh":
         raise ValueError("the script is for sh")
