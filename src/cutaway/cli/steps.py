@@ -35,7 +35,7 @@ HEADINGS = {
 }
 MOST_LINES = 12
 """Of a command, on a terminal; the rest is said to be there."""
-_PAUSE = 0.004  # seconds
+_PAUSE = 0.02  # seconds
 _USUAL_WIDTH = 100
 _LONG_ID = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{52}\b")
 _BOLD, _DIM, _GREEN, _RED = "1", "2", "32", "1;31"
@@ -73,7 +73,7 @@ async def explained(session: Session, parsed: Parsed) -> AsyncIterator[None]:
 
 class Explanation:
     """Steps on their way to the caller. `note` may be called in any thread. Words are found when the event loop is
-    free, and go out a few milliseconds later, several steps at once: so nothing waits for them but the program, which
+    free, and go out some milliseconds later, several steps at once: so nothing waits for them but the program, which
     is shown before it can say a word itself."""
 
     def __init__(self, session: Session, form: str) -> None:

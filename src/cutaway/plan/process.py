@@ -515,7 +515,7 @@ class BecomeInit(Operation):
         os._exit(_serve(program))
 
     def shell(self) -> str:
-        return "# no stock tool is an init as small as ours, which passes signals on and reaps: PID 1 is the program itself"
+        return "# no stock tool is an init that passes signals on and reaps, and no more: PID 1 is the program itself"
 
     def why(self) -> str:
         return (
