@@ -50,6 +50,7 @@ if TYPE_CHECKING:
 
     from cutaway.kernel.cgroups import Layout
     from cutaway.plan.operation import Operation
+    from cutaway.runtime.systemd import Unit
 
 DEFAULT_CGROUP_PARENT = "cutaway"
 _BY_PATH = ("cgroup", "ipc", "uts", "net", "pid", "mnt", "time", "user")
@@ -59,9 +60,10 @@ _BY_PATH = ("cgroup", "ipc", "uts", "net", "pid", "mnt", "time", "user")
 class Parts:
     """What makes a container of a bundle; see above. `joins`: what the process does that clones the first one, which
     can do nothing else afterwards; mostly nothing. `flags`: with which namespaces it is cloned. `cgroup`: the path of
-    its cgroup, empty where it stays in the caller's. `warnings`: what the specification wants told and not refused."""
+    its cgroup, empty where it stays in the caller's; `unit`: the systemd unit that this is, if any.
+    `warnings`: what the specification wants told and not refused."""
 
-    __slots__ = ("before", "born", "cgroup", "enter", "flags", "joins", "program", "ready", "setup", "warnings")
+    __slots__ = ("before", "born", "cgroup", "enter", "flags", "joins", "program", "ready", "setup", "unit", "warnings")
 
     def __init__(self) -> None:
         self.before: list[Operation] = []
@@ -72,7 +74,7 @@ class Parts:
         self.ready: list[Operation] = []
         self.enter: list[Operation] = []
         self.program: list[Operation] = []
-        self.cgroup = ""
+        self.cgroup = self.unit = ""
         self.warnings: list[str] = []
 
     @property
@@ -91,19 +93,21 @@ def compile_bundle(
     pivot: bool = True,
     keyring: bool = True,
     preserved: int = 0,
+    systemd: bool = False,
 ) -> Parts:
     """The parts of the container `identifier`. `spec`: a checked `config.json` (`specification.check`,
     `meaning.check`); `bundle`: its directory, absolute; `layout`: the host's cgroups; `filters`: a directory in which
-    compiled seccomp filters are kept, if any; `preserved`: how many descriptors from 3 on the program gets.
+    compiled seccomp filters are kept, if any; `preserved`: how many descriptors from 3 on the program gets;
+    `systemd`: whether that makes its cgroup.
 
-    Raises `InvalidConfig`, `UnsupportedResource`, `LibseccompMissing`.
+    Raises `InvalidConfig`, `InvalidUnit`, `UnsupportedResource`, `LibseccompMissing`.
     """
     spec = _absolute(spec, bundle)
     linux = spec.get("linux", {})
     kinds = {KERNEL_NAMES.get(each["type"], each["type"]): each.get("path", "") for each in linux.get("namespaces", ())}
     parts = Parts()
     given = _given(spec, kinds, identifier if keyring else "", _filter(spec, bundle, identifier, filters), layout)
-    _place(parts, spec, kinds, identifier, layout, given)
+    _place(parts, spec, kinds, identifier, layout, given, systemd=systemd)
     _birth(parts, linux, kinds)
     if "intelRdt" in linux:
         from cutaway.plan.resctrl import resctrl_operations
@@ -174,7 +178,14 @@ def _given(
 
 
 def _place(
-    parts: Parts, spec: dict[str, Any], kinds: dict[str, str], identifier: str, layout: Layout, given: Given
+    parts: Parts,
+    spec: dict[str, Any],
+    kinds: dict[str, str],
+    identifier: str,
+    layout: Layout,
+    given: Given,
+    *,
+    systemd: bool,
 ) -> None:
     """Its place among the cgroups, and what it is limited to there."""
     from cutaway.kernel import procfs
@@ -182,21 +193,35 @@ def _place(
     from cutaway.plan.cgroups import DelegateCgroup, create_operations, join_operation
 
     linux = spec.get("linux", {})
-    paths = dict.fromkeys(layout.hierarchies, normal(cgroup_path(linux.get("cgroupsPath", ""), identifier)))
+    asked = linux.get("cgroupsPath", "")
+    unit = _unit(asked, identifier) if systemd else None
+    paths = dict.fromkeys(layout.hierarchies, unit.path if unit else normal(cgroup_path(asked, identifier)))
     if os.geteuid() != 0 and not linux.get("resources"):  # who may make none stays in the caller's
         own = procfs.cgroups()
         paths = {each: own[each.name].strip("/") for each in layout.hierarchies}
     else:
         parts.cgroup = paths[layout.hierarchies[0]]
-        parts.before += create_operations(parts.cgroup, with_default_devices(linux.get("resources", {})), layout)
-        join = join_operation(parts.cgroup, layout)
-        (parts.born if "user" in kinds else given.join_cgroup).append(join)
+        resources = with_default_devices(linux.get("resources", {}))
+        delegated: list[Operation] = []
         if kinds.get("user") == kinds.get("cgroup") == "" and not given.hierarchies and _mounts_own_cgroup(spec):
             root = next((each["hostID"] for each in linux["uidMappings"] if each["containerID"] == 0), -1)
-            parts.before.append(DelegateCgroup(next(iter(paths)).directory(parts.cgroup), root))
+            delegated = [DelegateCgroup(next(iter(paths)).directory(parts.cgroup), root)]
+        if unit:
+            parts.unit = unit.name
+            parts.born += unit.operations(identifier, resources, layout, delegated)
+        else:
+            parts.before += [*create_operations(parts.cgroup, resources, layout), *delegated]
+            join = join_operation(parts.cgroup, layout)
+            (parts.born if "user" in kinds else given.join_cgroup).append(join)
     if "cgroup" not in kinds:
         directories = {os.path.basename(each.mount_point): each.directory(path) for each, path in paths.items()}
         given.cgroups = directories if given.hierarchies else {"": next(iter(directories.values()))}
+
+
+def _unit(asked: str, identifier: str) -> Unit:
+    from cutaway.runtime.systemd import Unit
+
+    return Unit.of(asked, identifier)
 
 
 def _mounts_own_cgroup(spec: dict[str, Any]) -> bool:

@@ -81,6 +81,7 @@ class Creation:
             pivot=not options["no-pivot"],
             keyring=not options["no-new-keyring"],
             preserved=self._kept,
+            systemd=invocation.systemd,
         )
         for warning in self._parts.warnings:
             invocation.log.warning(warning)
@@ -173,6 +174,7 @@ class Creation:
             "created": _now(),
             "annotations": self._spec.get("annotations") or {},
             "cgroup": parts.cgroup,
+            "unit": parts.unit,
             "freezer": _freezer_file(parts.cgroup),
             "undo": dump(kept),
             "modules": sorted({type(operation).__module__ for operation in kept}),

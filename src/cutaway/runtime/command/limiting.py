@@ -16,6 +16,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from cutaway.plan.operation import Operation
     from cutaway.runtime.command.main import Invocation
 
 _SECTIONS = {
@@ -61,6 +62,8 @@ def update(invocation: Invocation) -> int:
     if not container.is_alive():
         raise Failure("container not running")
     operations = update_operations(cgroup_of(container), _wanted(invocation.options))
+    if container.facts.get("unit"):
+        operations[:0] = _told_to_systemd(container, operations)
     try:
         apply(operations, Context())
     except OSError:
@@ -72,6 +75,16 @@ def update(invocation: Invocation) -> int:
 def _freezing(container: Container) -> FreezeCgroup:
     cgroup = cgroup_of(container)
     return FreezeCgroup(cgroup.path, cgroup.layout.plain())
+
+
+def _told_to_systemd(container: Container, operations: list[Operation]) -> list[Operation]:
+    """What has systemd know of the limits it knows: it would otherwise take them back."""
+    from cutaway.plan.systemd import set_properties_operation
+    from cutaway.runtime.systemd import bandwidth, properties
+
+    cgroup = cgroup_of(container)
+    told = properties(operations, cgroup.layout, bandwidth(cgroup))
+    return [set_properties_operation(container.facts["unit"], told)] if told else []
 
 
 def _wanted(options: dict[str, Any]) -> dict[str, Any]:

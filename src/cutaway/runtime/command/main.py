@@ -59,12 +59,14 @@ _INTERRUPTED = 130
 
 
 class Invocation:
-    """What a verb is called with. `root`: where containers are kept."""
+    """What a verb is called with. `root`: where containers are kept; `systemd`: whether it is to make their cgroups."""
 
-    __slots__ = ("log", "operands", "options", "root")
+    __slots__ = ("log", "operands", "options", "root", "systemd")
 
-    def __init__(self, root: str, log: Log, options: dict[str, Any], operands: list[str]) -> None:
-        self.root, self.log, self.options, self.operands = root, log, options, operands
+    def __init__(
+        self, root: str, log: Log, options: dict[str, Any], operands: list[str], *, systemd: bool = False
+    ) -> None:
+        self.root, self.log, self.options, self.operands, self.systemd = root, log, options, operands, systemd
 
     def filters(self, spec: dict[str, Any]) -> str:
         """The directory in which compiled seccomp filters are kept, made if the container is to have one."""
@@ -132,7 +134,7 @@ def _carry_out(verb: str, words: list[str], options: dict[str, Any], log: Log) -
         wanted = f"exactly {syntax.most}" if syntax.least == syntax.most else f"a minimum of {syntax.least}"
         raise Misuse(f'cutaway-oci: "{verb}" requires {wanted} argument(s)')
     if options["systemd-cgroup"]:
-        raise Failure(_no_systemd())
+        _need_systemd()
     if verb in _ENTERING:
         from cutaway.runtime.command.interpreter import protect
 
@@ -140,14 +142,19 @@ def _carry_out(verb: str, words: list[str], options: dict[str, Any], log: Log) -
     name = f"cutaway.runtime.command.{module}"
     __import__(name)
     root = os.path.abspath(options["root"] or ROOT)
-    return int(getattr(sys.modules[name], function)(Invocation(root, log, given, operands)))
+    invocation = Invocation(root, log, given, operands, systemd=options["systemd-cgroup"])
+    return int(getattr(sys.modules[name], function)(invocation))
 
 
-def _no_systemd() -> str:
-    here = (
-        "cgroups are not made through it" if os.path.isdir("/run/systemd/system") else "it is not running on this host"
-    )
-    return f"--systemd-cgroup asks for systemd, and {here}: set the engine's cgroup driver to cgroupfs"
+def _need_systemd() -> None:
+    """Raises `Failure` where it does not run (`sd_booted(3)`), or would not listen."""
+    if not os.path.isdir("/run/systemd/system"):
+        reason = "it is not running on this host"
+    elif os.geteuid() != 0:
+        reason = "the system's listens to root only"
+    else:
+        return
+    raise Failure(f"--systemd-cgroup asks for systemd, and {reason}: set the engine's cgroup driver to cgroupfs")
 
 
 def _place_of(error: BaseException) -> str:

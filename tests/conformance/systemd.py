@@ -1,0 +1,108 @@
+"""A systemd of its own: this machine's program as PID 1 of new namespaces, over the machine's files, with cgroups of
+the same layout as the machine's below one that ends with it. It starts nothing by itself.
+
+    with booted() as systemd:
+        systemd("systemctl", "is-system-running")
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from cutaway.kernel.cgroups import Cgroup, host_layout
+
+INIT = "/lib/systemd/systemd"
+TOOLS = ("unshare", "nsenter", "systemctl", "busctl", INIT)
+SECONDS_TO_BOOT = 120
+
+BOOT = """
+mount --make-rprivate /
+mount -t proc proc /proc
+mount --bind /proc/sys /proc/sys && mount -o remount,bind,ro /proc/sys
+mount --rbind /run /run
+mkdir -p /run/systemd && mount -t tmpfs -o mode=755 tmpfs /run/systemd
+mkdir -p /run/systemd/system /run/systemd/proc
+mount -t proc proc /run/systemd/proc  # whole, as the kernel asks of who mounts another in a user namespace
+printf '[Unit]\\nDefaultDependencies=no\\n' > /run/systemd/system/alone.target
+umount -R /sys/fs/cgroup
+{cgroups}
+export container=test
+exec {init} --unit=alone.target --log-target=console --show-status=no
+"""
+
+
+class Systemd:
+    """Runs commands where it is PID 1."""
+
+    def __init__(self, pid: int) -> None:
+        self.within = ("nsenter", f"--target={pid}", "--mount", "--pid", "--cgroup", "--ipc", "--uts")
+        self.socket = Path(f"/proc/{pid}/root/run/systemd/private")
+
+    def __call__(self, *command: str) -> str:
+        done = subprocess.run(
+            [*self.within, *command], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30, check=False
+        )
+        return (done.stdout + done.stderr).strip()
+
+    def property(self, unit: str, name: str) -> str:
+        """As `systemctl show` says it."""
+        return self("systemctl", "show", f"--property={name}", "--value", unit)
+
+
+@contextmanager
+def booted() -> Iterator[Systemd]:
+    """Skips the test where it cannot be had."""
+    if missing := [tool for tool in TOOLS if not shutil.which(tool)]:
+        pytest.skip(f"needs {', '.join(missing)}")
+    cgroup = Cgroup(f"cutaway-systemd-{os.getpid()}", host_layout())
+    cgroup.create()
+    with tempfile.TemporaryFile("w+") as console:
+        init = _start(cgroup, console.fileno())
+        try:
+            yield _wait_until_booted(init, console.fileno())
+        finally:
+            init.kill()
+            init.wait()
+            cgroup.kill()
+            cgroup.remove(10)
+
+
+def _start(cgroup: Cgroup, console: int) -> subprocess.Popen[bytes]:
+    """It alone is in the cgroup: on version 2, none with processes of its own passes controllers on."""
+    join = "".join(f"echo 0 > {each.join_file(cgroup.path)}\n" for each in cgroup.layout.hierarchies)
+    script = BOOT.format(cgroups="\n".join(_mounts()), init=INIT)
+    return subprocess.Popen(
+        ["unshare", "--pid", "--fork", "--mount", "--uts", "--ipc", "--kill-child",
+         "sh", "-ec", join + 'exec unshare --cgroup sh -ec "$0"', script],
+        stdin=subprocess.DEVNULL, stdout=console, stderr=console,
+    )  # fmt: skip
+
+
+def _mounts() -> Iterator[str]:
+    """Mounts the machine's hierarchies once more, as seen from the cgroup namespace."""
+    hierarchies = host_layout().hierarchies
+    if any(each.version == 1 for each in hierarchies):
+        yield "mount -t tmpfs -o mode=755 tmpfs /sys/fs/cgroup"
+    for each in hierarchies:
+        options = ["none" if each.name.startswith("name=") else "rw", *each.controllers]
+        kind = "cgroup2" if each.version == 2 else f"cgroup -o {','.join(options)}"
+        yield f"mkdir -p {each.mount_point} && mount -t {kind} cgroup {each.mount_point}"
+
+
+def _wait_until_booted(init: subprocess.Popen[bytes], console: int) -> Systemd:
+    deadline = time.monotonic() + SECONDS_TO_BOOT
+    while time.monotonic() < deadline and init.poll() is None:
+        children = Path(f"/proc/{init.pid}/task/{init.pid}/children").read_text().split()
+        if children and (systemd := Systemd(int(children[0]))).socket.exists():
+            return systemd
+        time.sleep(0.05)  # of its start, systemd gives no notice to who is no unit of it
+    pytest.skip(f"no systemd boots here: {os.pread(console, 4096, 0).decode(errors='replace')}")
