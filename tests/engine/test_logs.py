@@ -76,9 +76,9 @@ def test_files_are_rotated_by_size(cutaway: Engine, driver: str) -> None:
         files = sorted(written.parent.glob(f"{written.name}*"))
         assert len(files) == 3
         assert all(file.stat().st_size <= 10240 for file in files)
-        kept = cutaway("logs", box).stdout.split()
+        _, *kept = cutaway("logs", box).stdout.split()  # the first may have been cut by the rotation
     assert kept == [str(number) for number in range(int(kept[0]), 10001)]
-    assert int(kept[0]) > 1
+    assert int(kept[0]) > 2
 
 
 def test_json_file_is_dockers(cutaway: Engine) -> None:

@@ -40,6 +40,10 @@ CASES = {
     "pid": ("--network", "none", "--pid", "host", "--device", "/dev/kmsg:/dev/x:r"),
 }  # fmt: skip
 
+LEFT_BY_THE_CALLER = 0b110 | 0b11 << 31
+"""Signals that whoever started the tests may have left ignored, for a script to inherit: SIGINT and SIGQUIT, as a shell
+does for what it starts in the background, and the two that the C library keeps for itself."""
+
 
 class Seen:
     """A container as the host sees it; `hide`: words that differ from one to the next, and what is shown instead."""
@@ -120,9 +124,9 @@ class Seen:
         wanted = ("Uid", "Gid", "Groups", "Umask", "CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs",
                   "SigBlk", "SigIgn", "SigCgt")  # fmt: skip
         lines = (line.split(":", 1) for line in (self._proc / "status").read_text().splitlines())
-        return {name: value.strip() for name, value in lines if name in wanted} | {
-            "oom_score_adj": (self._proc / "oom_score_adj").read_text()
-        }
+        found = {name: value.strip() for name, value in lines if name in wanted}
+        found["SigIgn"] = hex(int(found["SigIgn"], 16) & ~LEFT_BY_THE_CALLER)
+        return found | {"oom_score_adj": (self._proc / "oom_score_adj").read_text()}
 
     def environment(self) -> list[str]:
         return sorted((self._proc / "environ").read_bytes().decode().split("\0"))

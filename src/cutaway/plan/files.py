@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+from cutaway.kernel.openat2 import open_in_root
+from cutaway.plan.copyup import copy_tree
 from cutaway.plan.operation import Context, Operation
 
 
@@ -60,13 +62,28 @@ class WriteFile(Operation):
 
 
 class FillVolume(Operation):
-    """A new volume begins with what the image has at its place: `place` in the mounted root `root`. Only a script needs
-    it: the engine copies as it unpacks archives, beside everything else."""
+    """A new volume begins with what the image has at its place: `place` in the mounted root `root`. For a script: the
+    engine copies as it unpacks archives, beside everything else."""
 
     directory: str
     root: str
     place: str
     manual = "cp(1)"
+
+    def apply(self, context: Context) -> None:  # noqa: ARG002
+        root = os.open(self.root, os.O_PATH | os.O_DIRECTORY)
+        try:
+            source = open_in_root(root, self.place, os.O_RDONLY | os.O_DIRECTORY)
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        finally:
+            os.close(root)
+        target = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            copy_tree(source, target)
+        finally:
+            os.close(source)
+            os.close(target)
 
     def shell(self) -> str:
         source = _quote(f"{self.root}/{self.place.lstrip('/')}")
