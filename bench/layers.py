@@ -7,6 +7,7 @@ import subprocess
 import tarfile
 import zlib
 from collections.abc import Iterator
+from copy import copy
 from hashlib import sha256
 from pathlib import Path
 
@@ -48,7 +49,8 @@ def _split(archive: Path, directory: Path) -> Iterator[Path]:
                 while written < SIZE / LAYERS:
                     if at == len(members):
                         again, at = next(left), 0
-                    member = members[at].replace(name=f"copy{again}/{members[at].name}")
+                    member = copy(members[at])
+                    member.name = f"copy{again}/{member.name}"
                     layer.addfile(member, source.extractfile(member) if member.isfile() else None)
                     written, at = written + member.size, at + 1
             yield path
