@@ -286,6 +286,7 @@ class TestRemoving:
     def test_waiting_for_one_that_removes_itself(self, cutaway: Engine) -> None:
         box = cutaway(*RUN, "-d", "--rm", "-i", "busybox", "sh", "-c", "read word; exit 5").stdout.strip()
         with command(cutaway, "wait", box) as waiting:
+            wait_until(lambda: "unix" in Path(f"/proc/{waiting.pid}/wchan").read_text())  # it has asked
             assert cutaway("attach", box, input="end\n", check=False).returncode == 5
             assert waiting.communicate(timeout=10)[0] == b"5\n"
 
