@@ -35,11 +35,13 @@ _LONGEST_LINE = 1 << 20
 
 
 class Chunk(NamedTuple):
-    """A piece of output as it came: `stream` 1 or 2, `time` in nanoseconds since 1970."""
+    """A piece of output as it came: `stream` 1 or 2, `time` in nanoseconds since 1970; whether it `goes_on` with a line
+    that the piece before it began."""
 
     stream: int
     time: int
     content: bytes
+    goes_on: bool = False
 
 
 class Wanted(NamedTuple):
@@ -142,6 +144,7 @@ class _LogFiles:
         self._paths = [f"{directory}/{name}" for name in DRIVERS[config.Type].names(max_files)]
         self._read: Reader = _READERS[config.Type]
         self._partial: dict[int, Chunk] = {}
+        self._met: set[int] = set()
         self._files: list[int] = []
         self._position = 0
 
@@ -200,9 +203,14 @@ class _LogFiles:
             yield from self._split(chunk)
 
     def _split(self, chunk: Chunk) -> Iterator[LogLine]:
-        """Whole lines; what has no end yet waits for it, if it is not too long."""
+        """Whole lines; what has no end yet waits for it, if it is not too long, and what has no beginning is left."""
         before = self._partial.pop(chunk.stream, None)
         time, content = (before.time, before.content + chunk.content) if before else (chunk.time, chunk.content)
+        if chunk.goes_on and chunk.stream not in self._met:
+            _, ended, content = content.partition(b"\n")
+            if not ended:
+                return
+        self._met.add(chunk.stream)
         *whole, rest = content.split(b"\n")
         for number, line in enumerate(whole):
             yield _line(Chunk(chunk.stream, chunk.time if number else time, b""), line + b"\n")
@@ -233,12 +241,12 @@ def _line(chunk: Chunk, content: bytes) -> LogLine:
 def _read_local(file: int, position: int, end: int) -> Iterator[tuple[Chunk, int]]:
     """Records from `position` to `end`, each with the position after it; one that is not whole yet is left."""
     while position + HEADER.size <= end:
-        time, stream, length = HEADER.unpack(os.pread(file, HEADER.size, position))
+        time, stream, goes_on, length = HEADER.unpack(os.pread(file, HEADER.size, position))
         content = os.pread(file, length, position + HEADER.size)
         if len(content) < length:
             return
         position += HEADER.size + length
-        yield Chunk(stream, time, content), position
+        yield Chunk(stream, time, content, bool(goes_on)), position
 
 
 class _JsonLine(msgspec.Struct):

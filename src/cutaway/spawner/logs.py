@@ -12,8 +12,9 @@ import struct
 import time
 from _json import encode_basestring as quoted  # `json` is slow to import
 
-HEADER = struct.Struct(">QBxxxI")
-"""Nanoseconds since the epoch; the stream (1: stdout, 2: stderr); length of what follows in bytes."""
+HEADER = struct.Struct(">QBBxxI")
+"""Nanoseconds since the epoch; the stream (1: stdout, 2: stderr); 1 where it goes on with a line begun before, whose
+beginning a rotation may have taken away; length of what follows in bytes."""
 
 NAMES = {1: "stdout", 2: "stderr"}
 _LONGEST_LINE = 16 << 10
@@ -29,6 +30,7 @@ class Log:
     def __init__(self, directory: int, max_size: int, max_files: int) -> None:
         self._directory, self._max_size, self._max_files = directory, max_size, max_files
         self._file = -1
+        self._amid_line = {1: False, 2: False}
         self._open()
 
     @classmethod
@@ -47,10 +49,11 @@ class Log:
         if self._size and self._size + length > self._max_size:
             self._rotate()
         self._size += os.writev(self._file, parts)
+        self._amid_line[stream] = not chunk.endswith(b"\n")
 
     def format(self, stream: int, chunk: bytes, now: int) -> list[bytes]:
         """The record of a chunk, in parts."""
-        return [HEADER.pack(now, stream, len(chunk)), chunk]
+        return [HEADER.pack(now, stream, self._amid_line[stream], len(chunk)), chunk]
 
     def close(self) -> None:
         """Closes the file and the directory."""
