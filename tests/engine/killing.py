@@ -65,6 +65,12 @@ def runs(pid: int) -> bool:
         return False
 
 
+def workers(engine_pid: int) -> list[int]:
+    """The processes that work on images for an engine."""
+    children = Path(f"/proc/{engine_pid}/task/{engine_pid}/children").read_text().split()
+    return [int(pid) for pid in children if b"image.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+
 def open_files(pid: int) -> int:
     """How many descriptors a process has open."""
     return len(os.listdir(f"/proc/{pid}/fd"))

@@ -16,7 +16,7 @@ import pexpect
 import pytest
 
 import cutaway as client
-from tests.engine.killing import kill, wait_until
+from tests.engine.killing import kill, wait_until, workers
 from tests.engines import Engine
 from tests.image.archives import Layout
 from tests.image.scripted import Handler, Registry
@@ -162,11 +162,6 @@ class Stalled:
         self.begun.set()
         self.over.wait(20)
         handler.close_connection = True
-
-
-def workers(engine_pid: int) -> list[int]:
-    children = Path(f"/proc/{engine_pid}/task/{engine_pid}/children").read_text().split()
-    return [int(pid) for pid in children if b"image.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()]
 
 
 def test_who_is_interrupted_pulls_no_more(cutaway: Engine, registry: Registry, name: str, layout: Layout) -> None:
