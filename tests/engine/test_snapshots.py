@@ -202,12 +202,13 @@ class TestCommit:
     def test_one_that_is_removed_meanwhile_leaves_no_image(self, cutaway: Engine) -> None:
         before = cutaway("images", "-q").stdout
         with running(cutaway) as box:
-            cutaway("exec", box, "touch", "/new")
+            cutaway("exec", box, "dd", "if=/dev/urandom", "of=/large", "bs=1M", "count=100")
             engine = cutaway.status()["engine_pid"]
             committing = subprocess.Popen(
                 [COMMAND, "commit", "-p=false", box], env=cutaway.environment, stderr=subprocess.PIPE
             )
-            wait_until(lambda: workers(engine))
+            staging = cutaway.root / "images/staging"
+            wait_until(lambda: list(staging.glob("*/layer.blob")))
             for worker in (stopped := workers(engine)):
                 os.kill(worker, signal.SIGSTOP)
             cutaway("rm", "-f", box)
@@ -216,7 +217,7 @@ class TestCommit:
             _, said = committing.communicate(timeout=60)
         assert committing.returncode == 1, said
         assert cutaway("images", "-q").stdout == before
-        assert not list((cutaway.root / "images/staging").iterdir())
+        assert not list(staging.iterdir())
 
     def test_docker_takes_it_and_sees_the_same(self, cutaway: Engine, docker: Docker, tmp_path: Path) -> None:
         with running(cutaway) as box:
