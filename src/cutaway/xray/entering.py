@@ -31,8 +31,9 @@ _TARGET, _ROOT = "target", "root"
 _WITH_CHILDREN = frozenset({"pid", "time"})
 """Namespaces that only the children of who joins them are in: `setns(2)`."""
 _PASSED_ON = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM)
-_FROM_THE_TERMINAL = (signal.SIGINT, signal.SIGQUIT)
-"""What a terminal sends to the program as well as to us."""
+_FROM_THE_TERMINAL = (signal.SIGINT, signal.SIGQUIT, signal.SIGTSTP)
+"""What a terminal sends to the program as well as to us, who only follow it: had we stopped at the same time, then we
+could wake up first, see it stopped, and stop once more."""
 
 
 class Visit(NamedTuple):
