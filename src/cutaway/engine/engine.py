@@ -407,6 +407,7 @@ class LocalEngine:
         if self.ending.is_set():  # somebody else was quicker
             return
         self.ending.set()
+        self._watch_no_more()  # what is taken down now is not to be put back
         if any(container.process for container in self._all):
             self._link.close()
         else:
@@ -426,8 +427,7 @@ class LocalEngine:
 
     async def close(self) -> None:
         """Lets go of threads and files; the last thing."""
-        if self._watch:
-            self._watch.close()
+        self._watch_no_more()
         self._proc_view.close()
         await self._images.close()
         self._janitor.close()
@@ -435,6 +435,11 @@ class LocalEngine:
 
     def _users_of(self, image_id: str) -> list[tuple[str, bool]]:
         return [(container.id, container.state.Running) for container in self._all if container.seen.Image == image_id]
+
+    def _watch_no_more(self) -> None:
+        if self._watch:
+            self._watch.close()
+        self._watch = None
 
     def _apply_networks_again(self) -> None:
         try:
