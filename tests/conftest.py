@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -22,6 +23,14 @@ from tests.registry import Registry
 _HOST = pytest.StashKey[Host]()
 _directories: list[Path] = []
 """State roots and runtime directories of the engines that run."""
+
+
+def pytest_configure() -> None:
+    """Has the session hear the signals that a shell ignores for what it starts in the background: what the tests start
+    would inherit that."""
+    for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGTERM):
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:

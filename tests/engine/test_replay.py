@@ -40,9 +40,9 @@ CASES = {
     "pid": ("--network", "none", "--pid", "host", "--device", "/dev/kmsg:/dev/x:r"),
 }  # fmt: skip
 
-LEFT_BY_THE_CALLER = 0b110 | 0b11 << 31
-"""Signals that whoever started the tests may have left ignored, for a script to inherit: SIGINT and SIGQUIT, as a shell
-does for what it starts in the background, and the two that the C library keeps for itself."""
+OF_THE_C_LIBRARY = 0b11 << 31
+"""The two signals that it keeps for itself, which whoever started the tests may have left ignored, for a script to
+inherit."""
 
 
 class Seen:
@@ -125,7 +125,7 @@ class Seen:
                   "SigBlk", "SigIgn", "SigCgt")  # fmt: skip
         lines = (line.split(":", 1) for line in (self._proc / "status").read_text().splitlines())
         found = {name: value.strip() for name, value in lines if name in wanted}
-        found["SigIgn"] = hex(int(found["SigIgn"], 16) & ~LEFT_BY_THE_CALLER)
+        found["SigIgn"] = hex(int(found["SigIgn"], 16) & ~OF_THE_C_LIBRARY)
         return found | {"oom_score_adj": (self._proc / "oom_score_adj").read_text()}
 
     def environment(self) -> list[str]:
