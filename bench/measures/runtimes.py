@@ -18,7 +18,8 @@ from bench.arena import Arena
 from bench.contest import OURS, Contest, Figure
 
 COMMAND = Path(sys.executable).with_name("cutaway-oci")
-PROTECT = Path(__file__).parent.parent.parent / "packaging/protect-interpreter"
+PACKAGING = Path(__file__).parent.parent.parent / "packaging"
+FREEZE, PROTECT = PACKAGING / "freeze.py", PACKAGING / "protect-interpreter"
 _PEAK = """
 import posix, sys
 pid = posix.posix_spawn(sys.argv[1], sys.argv[1:], posix.environ)
@@ -50,15 +51,14 @@ def contests(arena: Arena) -> Iterator[Contest]:
 
 @contextmanager
 def _installed(directory: Path) -> Iterator[Path]:
-    """The command with an interpreter that nobody can write to."""
+    """The command, its modules in one file, with an interpreter that nobody can write to."""
     place = directory / "bin"
     place.mkdir()
-    command = place / "cutaway-oci"
-    shutil.copy(COMMAND, command)
     (place / "python").symlink_to(os.path.realpath(sys.executable))
+    subprocess.run([sys.executable, FREEZE, place], check=True)
     subprocess.run([PROTECT, place], check=True)
     try:
-        yield command
+        yield place / "cutaway-oci"
     finally:
         subprocess.run([PROTECT, "-u", place], check=True)
 

@@ -50,13 +50,13 @@ class Runtime:
     """`cutaway-oci` with a state directory of its own."""
 
     def __init__(self, directory: Path) -> None:
-        self.root = directory / "state"
+        self.root, self.command = directory / "state", RUNTIME
         self.containers: list[str] = []
         self.options: tuple[str, ...] = ()
 
     def __call__(self, *words: str, timeout: float = 30, **more: Any) -> Finished:
         """Runs one command to its end."""
-        command = [RUNTIME, "--root", str(self.root), *self.options, *words]
+        command = [self.command, "--root", str(self.root), *self.options, *words]
         done = subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout, check=False, **more
         )

@@ -5,9 +5,11 @@ from __future__ import annotations
 import array
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +19,7 @@ from typing import Any
 import pexpect
 import pytest
 
+import cutaway
 from cutaway.kernel.cgroups import host_layout
 from tests.children import wait_until
 from tests.conformance.bundles import RUNTIME, Bundle, Runtime
@@ -600,3 +603,14 @@ def test_a_tight_filter_leaves_the_runtime_its_calls(bundle: Bundle) -> None:
     assert bundle.start().returncode == 0
     assert bundle.state()["status"] == "running"
     wait_until(lambda: "sleep" in Path(f"/proc/{bundle.state()['pid']}/comm").read_text())
+
+
+def test_the_installed_command_needs_its_sources_no_more(bundle: Bundle, tmp_path: Path) -> None:
+    sources, place = tmp_path / "sources", tmp_path / "bin"
+    shutil.copytree(Path(cutaway.__path__[0]), sources / "cutaway")
+    place.mkdir()
+    freeze = Path(__file__).parents[2] / "packaging/freeze.py"
+    subprocess.run([sys.executable, freeze, place], check=True, env=os.environ | {"PYTHONPATH": str(sources)})
+    shutil.rmtree(sources)
+    bundle.runtime.command = str(place / "cutaway-oci")
+    assert bundle.says("echo", "frozen") == "frozen"
