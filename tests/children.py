@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Callable
 from typing import TypeVar
 
-from cutaway.kernel.syscalls import KernelError
+from cutaway.kernel.errors import KernelError
 from cutaway.plan.operation import Context, Operation
 
 T = TypeVar("T")

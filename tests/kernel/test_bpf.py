@@ -13,7 +13,7 @@ import pytest
 from cutaway.kernel import bpf
 from cutaway.kernel.cgroups import Cgroup, Layout, host_layout
 from cutaway.kernel.cgroups.devices import DeviceRule
-from cutaway.kernel.syscalls import KernelError
+from cutaway.kernel.errors import KernelError
 from tests.kernel.members import member, new_cgroup
 
 pytestmark = pytest.mark.vm

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from cutaway.kernel import capabilities, prctl
-from cutaway.kernel.syscalls import KernelError
+from cutaway.kernel.errors import KernelError
 from tests.children import in_child, proc_status
 
 HEADER = Path("/usr/include/linux/capability.h")

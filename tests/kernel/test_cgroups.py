@@ -13,8 +13,8 @@ import pytest
 
 from cutaway.kernel import procfs
 from cutaway.kernel.cgroups import Cgroup, Layout, RefusedWrite, UnsupportedResource, host_layout, normal, read_layout
+from cutaway.kernel.errors import KernelError
 from cutaway.kernel.procfs import MountPoint
-from cutaway.kernel.syscalls import KernelError
 from cutaway.plan.cgroups import count_block_operations
 from cutaway.plan.operation import Context
 from cutaway.plan.plan import apply

@@ -10,10 +10,10 @@ from typing import TypeVar
 import pytest
 
 from cutaway.kernel import mounts, procfs
+from cutaway.kernel.errors import KernelError
 from cutaway.kernel.mounts import MOUNT_ATTR_RDONLY, MS_PRIVATE, Options
 from cutaway.kernel.namespaces import CLONE_NEWNS, unshare
 from cutaway.kernel.overlay import OPAQUE, is_whiteout, mount_overlay
-from cutaway.kernel.syscalls import KernelError
 from tests.children import in_child
 
 T = TypeVar("T")

@@ -8,9 +8,10 @@ import signal
 import pytest
 
 from cutaway.kernel import namespaces, pidfd
+from cutaway.kernel.errors import KernelError
 from cutaway.kernel.memfd import sealed_copy
 from cutaway.kernel.namespaces import CLONE_NEWIPC, CLONE_NEWPID, CLONE_NEWUTS, clone, setns
-from cutaway.kernel.syscalls import KernelError, call
+from cutaway.kernel.syscalls import call
 
 
 def test_a_cloned_child_is_the_first_process_of_its_namespace() -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from cutaway.kernel.errors import KernelError
 from cutaway.kernel.netlink.namespace import network_namespace, new_network_namespace
 from cutaway.kernel.netlink.route import (
     RouteSocket,
@@ -25,7 +26,6 @@ from cutaway.kernel.netlink.route import (
     new_veth,
     set_link,
 )
-from cutaway.kernel.syscalls import KernelError
 
 
 class Namespace:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from cutaway.kernel.errors import KernelError
 from cutaway.kernel.openat2 import make_directories, make_file, open_in_root
-from cutaway.kernel.syscalls import KernelError
 
 
 @pytest.fixture

@@ -71,7 +71,7 @@ class TestStat:
         times = os.times()
         assert stat.user_time == pytest.approx(times.user, abs=0.5)
         assert stat.system_time == pytest.approx(times.system, abs=0.5)
-        assert 1 << 20 < stat.rss < stat.virtual_size
+        assert stat.virtual_size > 1 << 20
 
     @pytest.mark.parametrize("name", ["a) R 1 (b", "two\nlines", ") ) 0 0", "(", "a b c", "käse"], ids=repr)
     def test_a_name_made_to_mislead_does_not(self, name: str) -> None:
@@ -152,7 +152,7 @@ class TestStatus:
         assert status.groups == [7, 9]
         assert set(status.capabilities) == {"inheritable", "permitted", "effective", "bounding", "ambient"}
         assert status.capabilities["effective"] == 0 != status.capabilities["bounding"]
-        assert 0 < status.rss == pytest.approx(status.rss, abs=0)
+        assert status.rss > 0
         assert (status.no_new_privileges, status.seccomp) == (False, 0)
 
     def test_says_what_it_has_renounced(self) -> None:
@@ -293,7 +293,7 @@ class TestPs:
         assert (entry.pid, entry.parent, entry.uid) == (int(ps["pid"]), int(ps["ppid"]), int(ps["uid"]))
         assert (entry.name, entry.terminal, entry.state) == (ps["comm"], ps["tty"], ps["stat"])
         assert (entry.virtual_size // 1024, entry.command) == (int(ps["vsz"]), ps["args"])
-        assert entry.rss // 1024 == pytest.approx(int(ps["rss"]), rel=0.1)
+        assert entry.rss // 1024 == int(ps["rss"])
         assert entry.cpu_time == pytest.approx(int(ps["times"]), abs=1.1)
         assert time.time() - entry.started == pytest.approx(int(ps["etimes"]), abs=2.1)
         return entry

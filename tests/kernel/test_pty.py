@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from cutaway.kernel import pty
+from cutaway.kernel.errors import KernelError
 from cutaway.kernel.mounts import mount, unmount
-from cutaway.kernel.syscalls import KernelError
 from tests.children import exit_status
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from cutaway.kernel import capabilities, mounts, seccomp
+from cutaway.kernel.errors import KernelError
 from cutaway.kernel.namespaces import (
     CLONE_NEWIPC,
     CLONE_NEWNET,
@@ -24,7 +25,7 @@ from cutaway.kernel.namespaces import (
     unshare,
 )
 from cutaway.kernel.signals import stop_ignoring_reserved
-from cutaway.kernel.syscalls import KernelError, call
+from cutaway.kernel.syscalls import call
 from cutaway.plan.operation import Context, Operation, dump, load
 from cutaway.plan.process import (
     BecomeInit,

@@ -17,8 +17,8 @@ from typing import Any
 import msgspec
 
 from cutaway.image.errors import ImageError, by_name
+from cutaway.kernel.errors import KernelError
 from cutaway.kernel.prctl import set_parent_death_signal
-from cutaway.kernel.syscalls import KernelError
 
 _INTERVAL = 0.1  # seconds between two reports of progress
 

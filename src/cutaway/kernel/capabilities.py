@@ -15,7 +15,8 @@ import ctypes
 import errno
 
 from cutaway.kernel import prctl
-from cutaway.kernel.syscalls import KernelError, call
+from cutaway.kernel.errors import KernelError
+from cutaway.kernel.syscalls import call
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

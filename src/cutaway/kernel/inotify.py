@@ -5,7 +5,8 @@ from __future__ import annotations
 import ctypes
 import os
 
-from cutaway.kernel.syscalls import KernelError, libc
+from cutaway.kernel.errors import KernelError
+from cutaway.kernel.syscalls import libc
 
 IN_MODIFY = 0x2
 IN_MOVED_FROM = 0x40

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import errno
 
-from cutaway.kernel.syscalls import KernelError, call
+from cutaway.kernel.errors import KernelError
+from cutaway.kernel.syscalls import call
 
 KEYCTL_JOIN_SESSION_KEYRING = 1
 

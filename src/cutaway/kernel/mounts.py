@@ -10,7 +10,8 @@ from __future__ import annotations
 import os
 import struct
 
-from cutaway.kernel.syscalls import AT_EMPTY_PATH, AT_FDCWD, AT_RECURSIVE, KernelError, call
+from cutaway.kernel.errors import KernelError
+from cutaway.kernel.syscalls import AT_EMPTY_PATH, AT_FDCWD, AT_RECURSIVE, call
 
 MS_RDONLY = 0x1
 MS_NOSUID = 0x2

@@ -10,7 +10,8 @@ import ctypes
 import os
 import struct
 
-from cutaway.kernel.syscalls import NUMBERS, KernelError, call
+from cutaway.kernel.errors import KernelError
+from cutaway.kernel.syscalls import NUMBERS, call
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import errno
 import os
 
+from cutaway.kernel.errors import KernelError
 from cutaway.kernel.mounts import attach_at, mount, new_mount
-from cutaway.kernel.syscalls import KernelError
 
 OPAQUE = "trusted.overlay.opaque"
 """The extended attribute of an upper directory that hides the lower ones of its name; its value is `y`."""

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import ctypes
 
-from cutaway.kernel.syscalls import KernelError, libc
+from cutaway.kernel.errors import KernelError
+from cutaway.kernel.syscalls import libc
 
 PR_SET_PDEATHSIG = 1
 PR_GET_DUMPABLE = 3

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
-_PAGE = os.sysconf("SC_PAGE_SIZE")
 _GONE = (errno.ENOENT, errno.ESRCH, errno.EINVAL)
 """What reading about a process that ends can say; the last where it has no namespaces any more."""
 
@@ -54,13 +53,13 @@ def identity(pid: int) -> Identity:
 class Stat:
     """`/proc/PID/stat`, in the words of `proc_pid_stat(5)`.
 
-    `user_time`, `system_time`: CPU seconds. `start_time`: ticks since the machine was started. `virtual_size`, `rss`:
-    bytes. `terminal`: the device number of the controlling terminal, 0 for none; `foreground_group`: of its processes,
-    -1 for none. `exit_status`: a wait status, of a zombie.
+    `user_time`, `system_time`: CPU seconds. `start_time`: ticks since the machine was started. `virtual_size`: bytes.
+    `terminal`: the device number of the controlling terminal, 0 for none; `foreground_group`: of its processes, -1 for
+    none. `exit_status`: a wait status, of a zombie. Its `rss` is left out: the kernel only estimates it there.
     """
 
     __slots__ = (
-        "command", "exit_status", "foreground_group", "group", "nice", "parent", "pid", "rss", "session",
+        "command", "exit_status", "foreground_group", "group", "nice", "parent", "pid", "session",
         "start_time", "state", "system_time", "terminal", "threads", "user_time", "virtual_size",
     )  # fmt: skip
 
@@ -74,8 +73,7 @@ class Stat:
         self.parent, self.group, self.session, self.terminal, self.foreground_group = numbers[:5]
         self.user_time, self.system_time = numbers[10] / TICKS_PER_SECOND, numbers[11] / TICKS_PER_SECOND
         self.nice, self.threads, self.start_time = numbers[15], numbers[16], numbers[18]
-        self.virtual_size, self.rss = numbers[19], numbers[20] * _PAGE
-        self.exit_status = numbers[48]
+        self.virtual_size, self.exit_status = numbers[19], numbers[48]
 
 
 def stat(pid: int | str = "self") -> Stat:
@@ -243,8 +241,8 @@ class PsEntry:
         age = max(uptime - now.start_time / TICKS_PER_SECOND, 1 / TICKS_PER_SECOND)
         self.pid, self.parent, self.uid, self.name = pid, now.parent, who.uids[1], now.command
         self.cpu_time = now.user_time + now.system_time
-        self.cpu, self.memory = 100 * self.cpu_time / age, 100 * now.rss / memory
-        self.virtual_size, self.rss = now.virtual_size, now.rss
+        self.cpu, self.memory = 100 * self.cpu_time / age, 100 * who.rss / memory
+        self.virtual_size, self.rss = now.virtual_size, who.rss
         self.terminal, self.state = terminal_name(now.terminal), _state_letters(now, who)
         self.started = boot_time + now.start_time / TICKS_PER_SECOND
         self.command = " ".join(command_line(pid)) or f"[{now.command}]"

@@ -12,8 +12,8 @@ import fcntl
 import os
 import struct
 
+from cutaway.kernel.errors import KernelError
 from cutaway.kernel.statfs import DEVPTS_SUPER_MAGIC, filesystem_type
-from cutaway.kernel.syscalls import KernelError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

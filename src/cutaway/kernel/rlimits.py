@@ -6,7 +6,8 @@ import ctypes
 import errno
 import os
 
-from cutaway.kernel.syscalls import KernelError, libc
+from cutaway.kernel.errors import KernelError
+from cutaway.kernel.syscalls import libc
 
 NAMES = (
     "RLIMIT_CPU", "RLIMIT_FSIZE", "RLIMIT_DATA", "RLIMIT_STACK", "RLIMIT_CORE", "RLIMIT_RSS", "RLIMIT_NPROC",

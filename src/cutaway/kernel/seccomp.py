@@ -13,7 +13,8 @@ import os
 import struct
 
 from cutaway.kernel import prctl
-from cutaway.kernel.syscalls import KernelError, call, libc
+from cutaway.kernel.errors import KernelError
+from cutaway.kernel.syscalls import call, libc
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

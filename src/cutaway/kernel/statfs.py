@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ctypes
 
-from cutaway.kernel.syscalls import KernelError, libc
+from cutaway.kernel.errors import KernelError
+from cutaway.kernel.syscalls import libc
 
 PROC_SUPER_MAGIC = 0x9FA0
 DEVPTS_SUPER_MAGIC = 0x1CD1

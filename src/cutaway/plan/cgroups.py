@@ -9,7 +9,7 @@ from cutaway.kernel.cgroups import Cgroup, Layout, UnsupportedResource, normal
 from cutaway.kernel.cgroups.devices import DeviceRule, v1_lines
 from cutaway.kernel.cgroups.files import write
 from cutaway.kernel.cgroups.resources import BOUNDS, writes
-from cutaway.kernel.syscalls import KernelError
+from cutaway.kernel.errors import KernelError
 from cutaway.plan.operation import Context, Operation
 
 TYPE_CHECKING = False

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 
+from cutaway.kernel.errors import KernelError
 from cutaway.kernel.mounts import (
     MOUNT_ATTR_NODEV,
     MOUNT_ATTR_NOEXEC,
@@ -15,7 +16,6 @@ from cutaway.kernel.mounts import (
     propagate,
 )
 from cutaway.kernel.namespaces import CLONE_NEWNS, unshare
-from cutaway.kernel.syscalls import KernelError
 from cutaway.plan.operation import Context, Operation
 
 _HARMLESS = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC

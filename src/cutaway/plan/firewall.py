@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 
 from cutaway.kernel.conntrack import forget_connections_to, forget_connections_with
+from cutaway.kernel.errors import KernelError
 from cutaway.kernel.netlink.namespace import network_namespace
 from cutaway.kernel.nftables.expressions import (
     DNAT,
@@ -49,7 +50,6 @@ from cutaway.kernel.nftables.header import (
 )
 from cutaway.kernel.nftables.objects import Set, Table
 from cutaway.kernel.nftables.ruleset import NftablesSocket, kept_socket
-from cutaway.kernel.syscalls import KernelError
 from cutaway.plan.network import LOOPBACK
 from cutaway.plan.operation import Context, Operation
 

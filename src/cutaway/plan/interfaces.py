@@ -5,9 +5,9 @@ from __future__ import annotations
 import errno
 import os
 
+from cutaway.kernel.errors import KernelError
 from cutaway.kernel.netlink.namespace import network_namespace
 from cutaway.kernel.netlink.route import RouteSocket, add_address, set_link
-from cutaway.kernel.syscalls import KernelError
 from cutaway.plan.operation import Context, Operation
 
 

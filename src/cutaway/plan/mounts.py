@@ -11,11 +11,11 @@ import os
 import stat
 
 from cutaway.kernel import mounts
+from cutaway.kernel.errors import KernelError
 from cutaway.kernel.mounts import MOUNT_ATTR_IDMAP, MOUNT_ATTR_RDONLY, MS_PRIVATE, MS_SLAVE, Options
 from cutaway.kernel.namespaces import user_namespace
 from cutaway.kernel.openat2 import make_directories, make_file, open_in_root
 from cutaway.kernel.overlay import forget_volatile, mount_overlay
-from cutaway.kernel.syscalls import KernelError
 from cutaway.plan.operation import Context, Operation, import_no_more
 
 TYPE_CHECKING = False

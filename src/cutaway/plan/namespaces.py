@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 
+from cutaway.kernel.errors import KernelError
 from cutaway.kernel.namespaces import CLONE_NEWTIME, FLAGS, map_ids, set_time_offsets, setns, unshare
-from cutaway.kernel.syscalls import KernelError
 from cutaway.plan.operation import Context, Operation, import_no_more
 
 _SIOCSIFFLAGS = 0x8914

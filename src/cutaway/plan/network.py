@@ -10,6 +10,7 @@ import _socket
 import errno
 import os
 
+from cutaway.kernel.errors import KernelError
 from cutaway.kernel.netlink.namespace import network_namespace, new_network_namespace
 from cutaway.kernel.netlink.route import (
     RouteSocket,
@@ -21,7 +22,6 @@ from cutaway.kernel.netlink.route import (
     new_veth,
     set_link,
 )
-from cutaway.kernel.syscalls import KernelError
 from cutaway.plan.operation import Context, Operation
 
 TYPE_CHECKING = False

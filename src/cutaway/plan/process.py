@@ -18,6 +18,7 @@ import struct
 import sys
 
 from cutaway.kernel import capabilities, keyring, mounts, prctl, pty, rlimits, seccomp
+from cutaway.kernel.errors import KernelError
 from cutaway.kernel.openat2 import (
     RESOLVE_BENEATH,
     RESOLVE_NO_MAGICLINKS,
@@ -27,7 +28,7 @@ from cutaway.kernel.openat2 import (
     openat2,
 )
 from cutaway.kernel.statfs import PROC_SUPER_MAGIC, filesystem_type
-from cutaway.kernel.syscalls import KernelError, call, libc
+from cutaway.kernel.syscalls import call, libc
 from cutaway.plan.operation import Context, Operation
 
 TYPE_CHECKING = False

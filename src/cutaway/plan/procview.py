@@ -12,9 +12,9 @@ import os
 from time import monotonic, sleep
 
 from cutaway.kernel import mounts
+from cutaway.kernel.errors import KernelError
 from cutaway.kernel.openat2 import open_in_root
 from cutaway.kernel.statfs import filesystem_type
-from cutaway.kernel.syscalls import KernelError
 from cutaway.plan.mounts import BindMount, unmount_all
 from cutaway.plan.operation import Context, Operation
 

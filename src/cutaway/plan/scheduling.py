@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 
 from cutaway.kernel import scheduling
-from cutaway.kernel.syscalls import KernelError
+from cutaway.kernel.errors import KernelError
 from cutaway.plan.operation import Context, Operation
 
 TYPE_CHECKING = False

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from cutaway.kernel.errors import KernelError
 from cutaway.kernel.nftables import expressions
 from cutaway.kernel.nftables.header import NF_INET_POST_ROUTING, NF_IP_PRI_NAT_DST, NF_IP_PRI_NAT_SRC
 from cutaway.kernel.nftables.objects import Set, Table
 from cutaway.kernel.nftables.reading import Condition, Reading
 from cutaway.kernel.nftables.ruleset import NftablesSocket
-from cutaway.kernel.syscalls import KernelError
 from cutaway.xray.model import Port
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 
-from cutaway.kernel.syscalls import KernelError
+from cutaway.kernel.errors import KernelError
 
 _ADVICE = {
     errno.ENOENT: "the cgroup is gone, or the kernel lacks the limit, or its parent does not pass the controller on",

@@ -5,14 +5,14 @@ What both versions have in common is here; `v1` and `v2` hold what differs. `cgr
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]
 import errno
 import os
 import time
 
 from cutaway.kernel import procfs
 from cutaway.kernel.cgroups.files import members
-from cutaway.kernel.pidfd import pidfd_open, send_signal
-from cutaway.kernel.syscalls import KernelError
+from cutaway.kernel.errors import KernelError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     from cutaway.kernel.cgroups.usage import BlockUsage, CpuUsage, MemoryUsage, Throttling
 
-_SIGKILL = 9
 MOMENT = 0.0005
 """Seconds between two looks at what the kernel gives no notice of."""
 
@@ -122,12 +121,12 @@ class Hierarchy:
 
     def _kill(self, path: str, pid: int) -> None:
         try:
-            pidfd = pidfd_open(pid)
+            pidfd = os.pidfd_open(pid)
         except ProcessLookupError:
             return
         try:
             if self._holds(path, pid):
-                send_signal(pidfd, _SIGKILL)
+                _signal.pidfd_send_signal(pidfd, _signal.SIGKILL)
         except ProcessLookupError:
             pass
         finally:
@@ -164,7 +163,7 @@ def _wait_for_end(pids: list[int], deadline: float) -> None:
 
     for pid in pids:
         try:
-            pidfd = pidfd_open(pid)
+            pidfd = os.pidfd_open(pid)
         except ProcessLookupError:
             continue
         try:

@@ -8,7 +8,7 @@ import time
 from cutaway.kernel.cgroups.files import read, read_keyed, read_limit, read_number, write
 from cutaway.kernel.cgroups.hierarchy import MOMENT, Hierarchy
 from cutaway.kernel.cgroups.usage import BlockUsage, CpuUsage, MemoryUsage, Throttling
-from cutaway.kernel.syscalls import KernelError
+from cutaway.kernel.errors import KernelError
 
 
 class Version1(Hierarchy):

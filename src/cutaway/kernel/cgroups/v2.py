@@ -8,7 +8,7 @@ import time
 from cutaway.kernel.cgroups.files import RefusedWrite, read, read_keyed, read_limit, read_number, write
 from cutaway.kernel.cgroups.hierarchy import Hierarchy
 from cutaway.kernel.cgroups.usage import BlockUsage, CpuUsage, MemoryUsage, Throttling
-from cutaway.kernel.syscalls import KernelError
+from cutaway.kernel.errors import KernelError
 
 _MICROSECOND = 1000
 """The unit of `cpu.stat`, in nanoseconds."""

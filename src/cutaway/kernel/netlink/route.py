@@ -14,6 +14,7 @@ import errno
 import os
 import struct
 
+from cutaway.kernel.errors import KernelError
 from cutaway.kernel.netlink.wire import (
     NETLINK_ROUTE,
     NLM_F_CREATE,
@@ -26,7 +27,6 @@ from cutaway.kernel.netlink.wire import (
     nest,
     text,
 )
-from cutaway.kernel.syscalls import KernelError
 
 RTM_NEWLINK = 16
 RTM_DELLINK = 17

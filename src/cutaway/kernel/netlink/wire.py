@@ -9,7 +9,7 @@ import errno
 import os
 import struct
 
-from cutaway.kernel.syscalls import KernelError
+from cutaway.kernel.errors import KernelError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

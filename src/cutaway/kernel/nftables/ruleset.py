@@ -9,6 +9,7 @@ import errno
 import os
 from _thread import get_ident
 
+from cutaway.kernel.errors import KernelError
 from cutaway.kernel.netlink.wire import NETLINK_NETFILTER, Message, NetlinkSocket, attributes_in, text
 from cutaway.kernel.nftables import header
 from cutaway.kernel.nftables.header import (
@@ -35,7 +36,6 @@ from cutaway.kernel.nftables.header import (
     NFTA_TABLE_NAME,
 )
 from cutaway.kernel.nftables.objects import FAMILY_NAMES, Set, Table, unpack
-from cutaway.kernel.syscalls import KernelError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
