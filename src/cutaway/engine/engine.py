@@ -42,7 +42,6 @@ from cutaway.engine.volumes import Volumes
 from cutaway.image.images import Images
 from cutaway.image.registry.access import Access
 from cutaway.kernel.cgroups import Cgroup, host_layout
-from cutaway.kernel.fileflags import spread_subdirectories
 from cutaway.kernel.pty import set_window_size
 from cutaway.network.watch import RulesetWatch
 from cutaway.plan.operation import Context
@@ -65,7 +64,6 @@ class LocalEngine:
     def __init__(self, places: Places) -> None:
         for directory in (places.root, f"{places.root}/containers", places.runtime_dir):
             os.makedirs(directory, 0o711, exist_ok=True)
-        spread_subdirectories(f"{places.root}/containers")
         self.places, self._started_at = places, now()
         database = self._database = open_database(places.database)
         self._all = Containers(Table(database, "containers", Record))
