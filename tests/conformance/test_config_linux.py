@@ -534,6 +534,18 @@ def test_a_limit_of_processes(bundle: Bundle) -> None:
     assert (cgroup_files(bundle, "pids") / "pids.max").read_text() == "17\n"
 
 
+@must("PIDs")
+@pytest.mark.parametrize(
+    ("version", "limit", "shown"), [("1.3.0", -1, "max\n"), ("1.3.0", 0, "0\n"), ("1.0.2", 0, "max\n")]
+)
+def test_minus_one_is_no_limit_and_0_is_none_before_version_1_3(
+    bundle: Bundle, version: str, limit: int, shown: str
+) -> None:
+    bundle.spec["ociVersion"] = version
+    limited(bundle, pids={"limit": limit})
+    assert (cgroup_files(bundle, "pids") / "pids.max").read_text() == shown
+
+
 @must("Block IO")
 def test_limits_of_block_devices(bundle: Bundle) -> None:
     disk = next(iter(sorted(Path("/sys/block").glob("[svx]d*/dev"))), None)

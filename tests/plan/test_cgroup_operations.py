@@ -102,7 +102,8 @@ class TestTranslation:
         ),
         ({"pids": {"limit": 7}}, ["pids.max=7"], ["pids.max=7"]),
         ({"pids": {"limit": -1}}, ["pids.max=max"], ["pids.max=max"]),
-        ({"pids": {"limit": 0}}, ["pids.max=max"], ["pids.max=max"]),
+        ({"pids": {"limit": -1}}, ["pids.max=max"], ["pids.max=max"]),
+        ({"pids": {"limit": 0}}, ["pids.max=0"], ["pids.max=0"]),
         ({"blockIO": {"weight": 1000}}, ["blkio.bfq.weight=1000"], ["io.bfq.weight=1000"]),
         ({"blockIO": {"leafWeight": 10}}, ["blkio.leaf_weight=10"], None),
         (

@@ -201,7 +201,7 @@ def _place(
         paths = {each: own[each.name].strip("/") for each in layout.hierarchies}
     else:
         parts.cgroup = paths[layout.hierarchies[0]]
-        resources = with_default_devices(linux.get("resources", {}))
+        resources = with_default_devices(_resources(spec))
         delegated: list[Operation] = []
         if kinds.get("user") == kinds.get("cgroup") == "" and not given.hierarchies and _mounts_own_cgroup(spec):
             root = next((each["hostID"] for each in linux["uidMappings"] if each["containerID"] == 0), -1)
@@ -216,6 +216,18 @@ def _place(
     if "cgroup" not in kinds:
         directories = {os.path.basename(each.mount_point): each.directory(path) for each, path in paths.items()}
         given.cgroups = directories if given.hierarchies else {"": next(iter(directories.values()))}
+
+
+def _resources(spec: dict[str, Any]) -> dict[str, Any]:
+    """`linux.resources`. Before version 1.3, a `pids.limit` of 0 was no limit."""
+    resources: dict[str, Any] = spec.get("linux", {}).get("resources", {})
+    if resources.get("pids", {}).get("limit") != 0 or _minor_version(spec) >= 3:
+        return resources
+    return resources | {"pids": {"limit": -1}}
+
+
+def _minor_version(spec: dict[str, Any]) -> int:
+    return int(spec["ociVersion"].split(".")[1])
 
 
 def _unit(asked: str, identifier: str) -> Unit:

@@ -61,9 +61,9 @@ def grows(bound: Write | None, current: Mapping[str, str], default: str = "max")
 
 
 def pids(wanted: Mapping[str, Any], current: Mapping[str, str]) -> list[Write]:  # noqa: ARG001
-    """The same in both versions; 0 is no limit, as in runc."""
+    """The same in both versions; below 0 there is no limit."""
     most = wanted.get("limit")
-    return given(setting("pids", "pids.max", "max" if most is not None and most <= 0 else most))
+    return given(setting("pids", "pids.max", "max" if most is not None and most < 0 else most))
 
 
 def rdma(wanted: Mapping[str, Mapping[str, Any]], current: Mapping[str, str]) -> list[Write]:  # noqa: ARG001
