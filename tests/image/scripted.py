@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from contextlib import suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import NamedTuple, Self
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
+from tests.image import server
 from tests.image.archives import Layout
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
@@ -27,21 +26,16 @@ class Request(NamedTuple):
 Answer = Callable[["Handler"], None]
 
 
-class Registry:
-    """A context manager, as long as which it serves at `name` (127.0.0.1:PORT).
-
-    `answers`: what answers in the place of the registry, by the path below `/v2/REPOSITORY`; `requests`: all that was
-    asked.
-    """
+class Registry(server.Server):
+    """`answers`: what answers in the place of the registry, by the path below `/v2/REPOSITORY`.
+    `requests`: all that was asked."""
 
     def __init__(self) -> None:
+        super().__init__(Handler)
         self.blobs: dict[str, bytes] = {}
         self.manifests: dict[str, tuple[bytes, str]] = {}
         self.answers: dict[str, Answer] = {}
         self.requests: list[Request] = []
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.registry = self  # type: ignore[attr-defined]
-        self.name = f"127.0.0.1:{self._server.server_port}"
 
     def hold(self, layout: Layout, tag: str = "latest") -> str:
         """Has an image; returns the digest of its manifest."""
@@ -54,23 +48,11 @@ class Registry:
         """The requests whose path ends so."""
         return [request for request in self.requests if request.path.endswith(path)]
 
-    def __enter__(self) -> Self:
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
-        self._thread.start()
-        return self
 
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
-
-
-class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
+class Handler(server.Handler):
     @property
     def registry(self) -> Registry:
-        registry: Registry = self.server.registry  # type: ignore[attr-defined]
+        registry: Registry = self.owner
         return registry
 
     def do_GET(self) -> None:
@@ -134,6 +116,3 @@ class Handler(BaseHTTPRequestHandler):
         self.close_connection = True
         while True:
             self.wfile.write(bytes(1 << 16))
-
-    def log_message(self, *_: object) -> None:
-        pass

@@ -3,28 +3,22 @@
 from __future__ import annotations
 
 import http.client
-import threading
 from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Self
 
+from tests.image import server
 from tests.registry import Registry
 
 Fault = Callable[["Handler"], None]
 
 
-class Unreliable:
-    """A context manager, as long as which it passes requests on to `registry`, at `name`.
-
-    `faults` are what happens instead, each once, to requests of a method (`"PUT"`) whose path has a certain part.
-    """
+class Unreliable(server.Server):
+    """Passes requests on to `registry`. `faults` are what happens instead, each once, to requests of a method (`"PUT"`)
+    whose path has a certain part."""
 
     def __init__(self, registry: Registry) -> None:
+        super().__init__(Handler)
         self.registry = registry
         self.faults: list[tuple[str, str, Fault]] = []
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.unreliable = self  # type: ignore[attr-defined]
-        self.name = f"127.0.0.1:{self._server.server_port}"
 
     def fault(self, method: str, path: str) -> Fault | None:
         for fault in self.faults:
@@ -33,22 +27,10 @@ class Unreliable:
                 return fault[2]
         return None
 
-    def __enter__(self) -> Self:
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
-        self._thread.start()
-        return self
 
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
-
-
-class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
+class Handler(server.Handler):
     def answer(self) -> None:
-        unreliable: Unreliable = self.server.unreliable  # type: ignore[attr-defined]
+        unreliable: Unreliable = self.owner
         fault = unreliable.fault(self.command, self.path)
         fault(self) if fault else self.pass_on(unreliable.registry)
 
@@ -84,6 +66,3 @@ class Handler(BaseHTTPRequestHandler):
         """Hangs up in the middle of what is sent."""
         self.rfile.read(int(self.headers.get("Content-Length", 0)) // 2)
         self.close_connection = True
-
-    def log_message(self, *_: object) -> None:
-        pass
