@@ -16,11 +16,10 @@ import pytest
 from tests import images
 from tests.dockerd import Docker
 from tests.engines import Engine
-from tests.host import ADDRESS, Host
+from tests.host import ADDRESS, HOST, Host
 from tests.leaks import Watch
 from tests.registry import Registry
 
-_HOST = pytest.StashKey[Host]()
 _directories: list[Path] = []
 """State roots and runtime directories of the engines that run."""
 
@@ -38,8 +37,8 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         return
     if os.geteuid() != 0:
         pytest.exit("the tests make namespaces, mounts and cgroups: run them as root", returncode=1)
-    session.config.stash[_HOST] = Host()
-    session.config.stash[_HOST].enter()
+    session.config.stash[HOST] = Host()
+    session.config.stash[HOST].enter()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -49,7 +48,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def host(pytestconfig: pytest.Config) -> Host:
-    return pytestconfig.stash[_HOST]
+    return pytestconfig.stash[HOST]
 
 
 @pytest.fixture(autouse=True)
@@ -57,8 +56,9 @@ def leaves_nothing_behind() -> Iterator[None]:
     """Fails a test that leaks a mount, link, cgroup, rule, process, descriptor or file, or takes one of the host's."""
     watch = Watch(_directories)
     yield
-    _assert_none("left behind", watch.left_behind())
-    _assert_none("taken from the host", watch.taken_away())
+    difference = watch.compare()
+    _assert_none("left behind", difference.left_behind)
+    _assert_none("taken from the host", difference.taken_away)
 
 
 def _assert_none(what: str, things: list[str]) -> None:

@@ -13,6 +13,8 @@ import os
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from cutaway.kernel.syscalls import call
 
 CLONE_NEWNS = 0x00020000
@@ -23,6 +25,10 @@ ADDRESS = "192.0.2.1"
 OUTSIDE_ADDRESS = "192.0.2.2"
 OUTSIDE = ("ip", "netns", "exec", "outside")
 """What a command line starts with to run in the neighbour's network namespace."""
+
+
+HOST: pytest.StashKey[Host] = pytest.StashKey()
+"""Where a session keeps its host."""
 
 
 class Host:

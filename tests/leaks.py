@@ -19,13 +19,20 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 PATIENCE = 5.0
 OF_THE_HOST = re.compile(r"mount|link|nftables")
 OF_AN_ENGINE = re.compile(r'link (ct|cutaway)|.*("cutaway|/cutaway-|/run/netns/)')
 FOREIGN_CGROUPS = re.compile(rf"docker|libpod|machine\.slice|cutaway(-[0-9a-f]{{6}})?$|cutaway-test-(?!{os.getpid()}-)")
 """Of Docker, podman, and engines and tests of ours that are not this session's: they come and go as they like."""
+
+
+class Difference(NamedTuple):
+    """A line for each thing that is new, and for each mount, link or rule that is gone and was no engine's of ours."""
+
+    left_behind: list[str]
+    taken_away: list[str]
 
 
 class Watch:
@@ -38,18 +45,18 @@ class Watch:
         self._directories = directories
         self._before = self._look()
 
-    def left_behind(self) -> list[str]:
-        """One line for each thing that is new and still there after `PATIENCE` seconds; returns early if none is."""
+    def compare(self) -> Difference:
+        """Returns at once where nothing is new, and what is still there after `PATIENCE` seconds."""
         deadline = time.monotonic() + PATIENCE
-        while (new := self._look() - self._before) and time.monotonic() < deadline:
+        while (new := (after := self._look()) - self._before) and time.monotonic() < deadline:
             gc.collect()
             time.sleep(0.02)
-        return sorted(new.elements())
+        gone = (self._before - after).elements()
+        taken = (thing for thing in gone if OF_THE_HOST.match(thing) and not OF_AN_ENGINE.match(thing))
+        return Difference(sorted(new.elements()), sorted(taken))
 
-    def taken_away(self) -> list[str]:
-        """One line for each mount, link or rule that is gone and was no engine's of ours."""
-        gone = (self._before - self._look()).elements()
-        return sorted(thing for thing in gone if OF_THE_HOST.match(thing) and not OF_AN_ENGINE.match(thing))
+    def left_behind(self) -> list[str]:
+        return self.compare().left_behind
 
     def _look(self) -> Counter[str]:
         everywhere = Counter(thing for things in LISTS for thing in things())

@@ -76,4 +76,4 @@ def test_names_what_was_the_hosts() -> None:
     subprocess.run(["ip", "link", "add", "theirs", "type", "bridge"], check=True)
     watch = Watch([])
     subprocess.run(["ip", "link", "delete", "theirs"], check=True)
-    assert watch.taken_away() == ["link theirs"]
+    assert watch.compare().taken_away == ["link theirs"]

@@ -16,12 +16,19 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Self
+
+import pytest
 
 from tests.images import CACHE
 
 TOOLS = ("qemu-system-x86_64", "apt-get", "cpio", "depmod", "modprobe", "busybox")
 BOOT_MODULES = ["virtio_pci", "9pnet_virtio", "9p", "overlay"]
 MEMORY = "2560M"
+
+
+RUNNING: pytest.StashKey[Machine | str] = pytest.StashKey()
+"""In a session, the machine that runs the tests; where it cannot, why not."""
 
 
 class Kernel:
@@ -57,22 +64,40 @@ def _download_kernel(directory: Path, network: tuple[str, ...]) -> Path:
     return unpacked
 
 
-def run(command: list[str], kernel: Kernel, timeout: float) -> subprocess.CompletedProcess[str]:
-    """Runs a command in a fresh machine, in the present directory: its exit status, and its output as it comes.
+class Machine:
+    """A fresh machine that runs one command, in the present directory: a context manager, with which it ends.
 
-    Raises `subprocess.TimeoutExpired` after `timeout` seconds; the machine is gone then.
+    It takes what time the processors have left: what else is tested meanwhile should not wait for it.
     """
-    with tempfile.TemporaryDirectory() as name:
-        directory = Path(name)
-        (directory / "command").write_text(f"cd {shlex.quote(os.getcwd())} && exec {shlex.join(command)}\n")
-        _make_initrd(directory, kernel)
-        started = subprocess.run(
-            _qemu(directory, kernel), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, timeout=timeout
-        )
-        if started.returncode & 1 == 0:
-            console = (directory / "console").read_text(errors="replace")
+
+    def __init__(self, command: list[str], kernel: Kernel) -> None:
+        self._name = tempfile.TemporaryDirectory()
+        self._directory, self._command = Path(self._name.name), command
+        script = f"cd {shlex.quote(os.getcwd())} && exec {shlex.join(command)}\n"
+        (self._directory / "command").write_text(script)
+        _make_initrd(self._directory, kernel)
+        with open(self._directory / "said", "wb") as said:
+            qemu = ["nice", "-n", "19", *_qemu(self._directory, kernel)]
+            self._process = subprocess.Popen(qemu, stdin=subprocess.DEVNULL, stdout=said)
+
+    def finished(self, timeout: float) -> subprocess.CompletedProcess[str]:
+        """The command's exit status and its output, once it has ended.
+
+        Raises `subprocess.TimeoutExpired` after `timeout` seconds, `RuntimeError` where it never ran.
+        """
+        code = self._process.wait(timeout)
+        if code & 1 == 0:
+            console = (self._directory / "console").read_text(errors="replace")
             raise RuntimeError(f"the virtual machine ended without running the command:\n{console[-4000:]}")
-        return subprocess.CompletedProcess(command, started.returncode >> 1, started.stdout)
+        return subprocess.CompletedProcess(self._command, code >> 1, (self._directory / "said").read_text())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.wait()
+        self._name.cleanup()
 
 
 def _qemu(directory: Path, kernel: Kernel) -> list[str]:
@@ -121,6 +146,7 @@ def _output(*command: str, cwd: Path | None = None) -> str:
 
 
 if __name__ == "__main__":
-    finished = run(sys.argv[1:], kernel(), timeout=1200)
+    with Machine(sys.argv[1:], kernel()) as machine:
+        finished = machine.finished(timeout=1200)
     print(finished.stdout, end="")
     sys.exit(finished.returncode)
