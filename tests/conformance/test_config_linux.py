@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
+import select
 import socket
+import struct
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
@@ -755,46 +759,78 @@ def test_a_filter_that_means_nothing_is_an_error(bundle: Bundle, wrong: dict[str
 @must("Seccomp")
 @must("The container process state")
 def test_the_notify_descriptor_goes_to_the_listener_with_the_state(bundle: Bundle) -> None:
-    path = str(bundle.directory / "agent.sock")
-    agent = socket.socket(socket.AF_UNIX)
-    agent.bind(path)
-    agent.listen()
-    received: list[Any] = []
-
-    def answer() -> None:
-        connection, _ = agent.accept()
-        message, descriptors, _, _ = socket.recv_fds(connection, 1 << 16, 4)
-        received.append((json.loads(message), descriptors))
-        connection.close()
-        refuse_one(descriptors[0])
-        os.close(descriptors[0])
-
-    helper = threading.Thread(target=answer)
-    helper.start()
-    filtered(bundle, {"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_NOTIFY"}, listenerPath=path,
-             listenerMetadata="for the agent")  # fmt: skip
     bundle.spec["annotations"] = {"a": "b"}
-    said = bundle.runs("mkdir", "/x").stderr
-    helper.join(10)
-    agent.close()
-    state, descriptors = received[0]
+    with Agent(bundle) as agent:
+        said = bundle.runs("mkdir", "/x").stderr
     assert "No space left on device" in said
-    assert len(descriptors) == len(state["fds"]) == 1 and state["fds"] == ["seccompFd"]
+    (state,) = agent.states
     assert state["metadata"] == "for the agent" and state["pid"] > 0 and state["ociVersion"]
     assert state["state"]["id"] == bundle.id and state["state"]["status"] == "creating"
     assert state["state"]["pid"] == state["pid"] and state["state"]["bundle"] == str(bundle.directory)
     assert state["state"]["annotations"] == {"a": "b"}
 
 
-def refuse_one(listener: int) -> None:
-    """Has the one call that is held up fail with ENOSPC. `seccomp_unotify(2)`"""
-    import fcntl
-    import struct
+@must("The container process state")
+def test_who_is_executed_later_is_announced_too(bundle: Bundle) -> None:
+    with Agent(bundle) as agent:
+        bundle.create("sleep", "60")
+        bundle.start()
+        said = bundle.runtime("exec", bundle.id, "mkdir", "/x").stderr
+        assert bundle.runtime("delete", "--force", bundle.id).returncode == 0
+    assert "No space left on device" in said
+    first, second = agent.states
+    assert second["pid"] not in (0, first["pid"])
+    assert second["state"] == first["state"] | {"status": "running"}
 
-    notification = bytearray(80)  # struct seccomp_notif
-    fcntl.ioctl(listener, 0xC0502100, notification)
-    (identifier,) = struct.unpack_from("Q", notification)
-    fcntl.ioctl(listener, 0xC0182101, struct.pack("QqiI", identifier, 0, -28, 0))
+
+class Agent:
+    """Listens for a bundle's filter, and has the first `mkdir` that each process of it is asked about fail with ENOSPC.
+
+    `states`: what was said of each process.
+    """
+
+    def __init__(self, bundle: Bundle) -> None:
+        path = str(bundle.directory / "agent.sock")
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.bind(path)
+        self._socket.listen()
+        self.states: list[Any] = []
+        self._threads = [threading.Thread(target=self._listen)]
+        filtered(bundle, {"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_NOTIFY"}, listenerPath=path,
+                 listenerMetadata="for the agent")  # fmt: skip
+
+    def __enter__(self) -> Self:
+        self._threads[0].start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._socket.shutdown(socket.SHUT_RDWR)
+        for thread in self._threads:
+            thread.join(10)
+        self._socket.close()
+
+    def _listen(self) -> None:
+        with contextlib.suppress(OSError):  # as it is shut down
+            while True:
+                connection, _ = self._socket.accept()
+                message, descriptors, _, _ = socket.recv_fds(connection, 1 << 16, 4)
+                connection.close()
+                self.states.append(json.loads(message))
+                assert len(descriptors) == 1 and self.states[-1]["fds"] == ["seccompFd"]
+                self._threads.append(threading.Thread(target=refuse_one, args=descriptors))
+                self._threads[-1].start()
+
+
+def refuse_one(listener: int) -> None:
+    """Has the one call that is held up fail with ENOSPC, if there is one. `seccomp_unotify(2)`"""
+    asked = select.poll()
+    asked.register(listener, select.POLLIN)
+    if asked.poll()[0][1] & select.POLLIN:
+        notification = bytearray(80)  # struct seccomp_notif
+        fcntl.ioctl(listener, 0xC0502100, notification)
+        (identifier,) = struct.unpack_from("Q", notification)
+        fcntl.ioctl(listener, 0xC0182101, struct.pack("QqiI", identifier, 0, -28, 0))
+    os.close(listener)
 
 
 # Rootfs mount propagation

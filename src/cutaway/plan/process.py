@@ -342,7 +342,8 @@ class LoadSeccomp(Operation):
     in the file held as `descriptor`. `flags` are keys of `kernel.seccomp.FLAGS`.
 
     With SCMP_ACT_NOTIFY in it, the descriptor that receives the calls goes to who listens at the unix socket
-    `listener`, with `announcement`: the OCI runtime-spec's "container process state" but for the process's number.
+    `listener`, with `announcement`: the OCI runtime-spec's "container process state" but for the process's number,
+    which is the container's, too, where its state has none yet.
     """
 
     filter: str = ""
@@ -374,7 +375,7 @@ class LoadSeccomp(Operation):
         proc = _procfs(context)
         pid = {"pid": int(os.readlink("self", dir_fd=proc))}
         os.close(proc)
-        return dumps(self.announcement | pid | {"state": self.announcement.get("state", {}) | pid}).encode()
+        return dumps(self.announcement | pid | {"state": pid | self.announcement.get("state", {})}).encode()
 
     def _program(self, context: Context) -> bytes:
         if self.descriptor:

@@ -148,20 +148,24 @@ def _absolute(spec: dict[str, Any], bundle: str) -> dict[str, Any]:
 
 def _filter(spec: dict[str, Any], bundle: str, identifier: str, filters: str) -> LoadSeccomp | None:
     profile = spec.get("linux", {}).get("seccomp")
-    if not profile:
-        return None
+    state = {"ociVersion": spec["ociVersion"], "id": identifier, "status": "creating", "bundle": bundle}
+    state |= {"annotations": spec["annotations"]} if spec.get("annotations") else {}
+    return filter_operation(profile, state, filters) if profile else None
+
+
+def filter_operation(profile: dict[str, Any], state: dict[str, Any], filters: str) -> LoadSeccomp:
+    """Loads the filter that `linux.seccomp` asks for, compiled anew or kept in the directory `filters`. `state`: of the
+    container, for who listens to its notifications, if any."""
     from cutaway.kernel.seccomp import compile, compile_cached, notifies
 
     program = (compile_cached(profile, filters) if filters else compile(profile)).hex()
     if not notifies(profile):
         return LoadSeccomp(program, flags=profile.get("flags", []))
-    version = spec["ociVersion"]
-    state = {"ociVersion": version, "id": identifier, "status": "creating", "bundle": bundle}
     announcement = {
-        "ociVersion": version,
+        "ociVersion": state["ociVersion"],
         "fds": ["seccompFd"],
         "metadata": profile.get("listenerMetadata", ""),
-        "state": state | {"annotations": spec.get("annotations", {})},
+        "state": state,
     }
     return LoadSeccomp(program, "", profile.get("flags", []), profile["listenerPath"], announcement)
 

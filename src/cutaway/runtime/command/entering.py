@@ -8,9 +8,8 @@ from cutaway.kernel.cgroups import host_layout
 from cutaway.kernel.namespaces import CLONE_NEWPID, FLAGS, identity, setns
 from cutaway.plan.cgroups import JoinCgroup, join_operation
 from cutaway.plan.operation import Context
-from cutaway.plan.process import LoadSeccomp
 from cutaway.runtime import meaning, specification
-from cutaway.runtime.bundle import first_of_last, granted
+from cutaway.runtime.bundle import filter_operation, first_of_last, granted
 from cutaway.runtime.command import document
 from cutaway.runtime.command.birth import Child, bear
 from cutaway.runtime.command.container import Container
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
 
     from cutaway.kernel.cgroups import Layout
     from cutaway.plan.operation import Operation
+    from cutaway.plan.process import LoadSeccomp
     from cutaway.runtime.command.main import Invocation
 
 
@@ -47,7 +47,7 @@ def execute(invocation: Invocation) -> int:
         described | {"capabilities": wanted},
         [_join(container, options["cgroup"])],
         [kind for kind in FLAGS if identity(kind, container.pid) != identity(kind)],
-        _filter(config, invocation.filters(config)),
+        _filter(container, config, invocation.filters(config)),
         kept,
         config.get("linux"),
     )
@@ -135,15 +135,9 @@ def _user(of_first: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
     return user
 
 
-def _filter(config: dict[str, Any], directory: str) -> LoadSeccomp | None:
+def _filter(container: Container, config: dict[str, Any], directory: str) -> LoadSeccomp | None:
     profile = (config.get("linux") or {}).get("seccomp")
-    if not profile:
-        return None
-    from cutaway.kernel.seccomp import compile_cached, notifies
-
-    if notifies(profile):
-        raise Failure("exec: the container's seccomp profile asks a listener, whom only its first process is told to")
-    return LoadSeccomp(compile_cached(profile, directory).hex(), flags=profile.get("flags", []))
+    return filter_operation(profile, container.state(), directory) if profile else None
 
 
 def _join(container: Container, below: list[str]) -> JoinCgroup:
