@@ -17,6 +17,7 @@ import pexpect
 import pytest
 
 from cutaway.kernel import procfs
+from tests.children import wait_until
 from tests.engines import COMMAND, Engine
 
 TIMEOUT = 30
@@ -440,7 +441,7 @@ def test_the_engine_stops_and_starts_again(new_engine: Any) -> None:
     engine = new_engine()
     before = engine.status()
     engine("engine", "stop")
-    assert not is_alive(before["engine_pid"])
+    wait_until(lambda: not is_alive(before["engine_pid"]))
     assert engine("engine", "status", check=False).returncode == 1
     assert engine("ps", "-q").stdout == ""
     assert engine.status()["engine_pid"] != before["engine_pid"]

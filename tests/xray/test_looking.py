@@ -35,7 +35,7 @@ def unshared(*options: str, script: str = "sleep 1000", waits: bool = True) -> I
     command = ["unshare", *options, "sh", "-c", f"{script}; :" if waits else script]
     child = subprocess.Popen(command, stdin=quiet, stdout=quiet, stderr=subprocess.PIPE)
     try:
-        wait_until(lambda: any("sleep" in each.command for each in _seen(child.pid)))
+        wait_until(lambda: _sleeps(child.pid))
         yield next(each for each in View().host.containers if each.pid in _family(child.pid))
     finally:
         _end(child)
@@ -61,6 +61,12 @@ def _family(pid: int) -> set[int]:
     except FileNotFoundError:
         return {pid}
     return {pid}.union(*(_family(int(child)) for child in children))
+
+
+def _sleeps(pid: int) -> bool:
+    """Whether what is made has come to its last program."""
+    processes = (process for container in _seen(pid) for process in container.processes)
+    return any(process.command.startswith("sleep") for process in processes)
 
 
 def _seen(pid: int) -> Iterator[Container]:
@@ -113,7 +119,7 @@ def test_users_are_told_inside_and_outside() -> None:
     command = ["setpriv", "--reuid=100000", "--regid=100000", "--clear-groups", "unshare", *options, "sleep", "1000"]
     child = subprocess.Popen(command, stdin=quiet, stdout=quiet, stderr=quiet)
     try:
-        wait_until(lambda: any("sleep" in each.command for each in _seen(child.pid)))
+        wait_until(lambda: _sleeps(child.pid))
         container = opened(max(_family(child.pid)))
     finally:
         _end(child)
