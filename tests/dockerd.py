@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 
@@ -42,13 +43,8 @@ class Docker:
 
     def __enter__(self) -> Docker:
         Path("/proc/sys/net/ipv4/ip_forward").write_text("0")  # dockerd sets the policy DROP where it enables this
-        command = [
-            "dockerd", "--host", self.socket, "--data-root", f"{self._directory}/data",
-            "--exec-root", f"{self._directory}/exec", "--pidfile", f"{self._directory}/pid",
-            "--cgroup-parent", f"/{self._cgroup}", *self._options,
-        ]  # fmt: skip
         with open(self._log, "wb") as log:
-            self._daemon = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            self._daemon = subprocess.Popen(self._daemons, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         try:
             self._wait_until_ready()
         except BaseException:
@@ -60,6 +56,19 @@ class Docker:
         if containers := self("ps", "-aq").split():
             self("rm", "-f", "-v", *containers)
         self._end()
+
+    @property
+    def _daemons(self) -> list[str]:
+        """The daemon's command line."""
+        return [
+            "dockerd", "--host", self.socket, "--data-root", f"{self._directory}/data",
+            "--exec-root", f"{self._directory}/exec", "--pidfile", f"{self._directory}/pid",
+            *self._cgroups, *self._options,
+        ]  # fmt: skip
+
+    @property
+    def _cgroups(self) -> tuple[str, ...]:
+        return "--cgroup-parent", f"/{self._cgroup}"
 
     @property
     def _log(self) -> Path:
@@ -81,3 +90,25 @@ class Docker:
             subprocess.run(["nft", "delete", "table", "ip", table], check=True)
         for cgroup in Path("/sys/fs/cgroup").glob(f"**/{self._cgroup}"):
             cgroup.rmdir()
+
+
+class DockerWithSystemd(Docker):
+    """A daemon whose cgroups systemd makes, without networks. `within`: what a command line starts with to be there."""
+
+    def __init__(self, directory: Path, within: Sequence[str], *options: str) -> None:
+        super().__init__(directory, "--bridge=none", "--iptables=false", "--ip-forward=false", *options)
+        self._within = within
+
+    @property
+    def _daemons(self) -> list[str]:
+        return [*self._within, *super()._daemons]
+
+    @property
+    def _cgroups(self) -> tuple[str, ...]:
+        return "--exec-opt", "native.cgroupdriver=systemd"
+
+    def _end(self) -> None:
+        """Of the daemon; what was started is who has entered there, and waits for it."""
+        if (file := self._directory / "pid").exists():
+            subprocess.run([*self._within, "kill", file.read_text()], check=True)
+        self._daemon.wait(timeout=30)

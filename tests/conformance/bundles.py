@@ -139,7 +139,15 @@ class Bundle:
         """Whether it could be."""
         self.write()
         self.runtime.containers.append(self.id)
-        command = [RUNTIME, "--root", str(self.runtime.root), "create", "--bundle", str(self.directory), self.id]
+        command = [
+            self.runtime.command,
+            "--root",
+            str(self.runtime.root),
+            "create",
+            "--bundle",
+            str(self.directory),
+            self.id,
+        ]
         null = subprocess.DEVNULL
         return subprocess.run(command, stdin=null, stdout=null, stderr=null, timeout=30, check=False).returncode == 0
 

@@ -224,6 +224,37 @@ def test_update_changes_limits(running: Bundle, tmp_path: Path) -> None:
     assert json.loads(running.runtime("events", "--stats", running.id).stdout)["data"]["pids"]["limit"] == 30
 
 
+@pytest.fixture
+def of_version_1(bundle: Bundle, tmp_path: Path) -> Bundle:
+    """On a host that has cgroups of version 1 alone: of a hybrid one the runtime does not see those of version 2."""
+    layout = host_layout()
+    if not layout.unified or len(layout.hierarchies) == 1:
+        pytest.skip("this host's cgroups are not hybrid")
+    command = tmp_path / "cutaway-oci"
+    inner = f'umount {layout.unified.mount_point} && exec "$0" "$@"'
+    command.write_text(f"#!/bin/sh\nexec unshare --mount sh -c '{inner}' {RUNTIME} \"$@\"\n")
+    command.chmod(0o755)
+    bundle.runtime.command = str(command)
+    return bundle
+
+
+def test_version_1_alone_is_enough(of_version_1: Bundle) -> None:
+    bundle, runtime = of_version_1, of_version_1.runtime
+    bundle.linux["resources"] = {"memory": {"limit": 32 << 20}, "pids": {"limit": 20}, "cpu": {"shares": 512}}
+    bundle.create("sleep", "60")
+    assert bundle.start().returncode == 0
+    assert runtime("exec", bundle.id, "id", "-u").stdout == "0\n"
+    assert [str(bundle.state()["pid"])] == runtime("ps", bundle.id, "-o", "pid=").stdout.split()[-1:]
+    assert runtime("pause", bundle.id).returncode == 0 and bundle.state()["status"] == "paused"
+    assert runtime("resume", bundle.id).returncode == 0 and bundle.state()["status"] == "running"
+    assert runtime("update", "--memory", "64M", "--pids-limit", "10", bundle.id).returncode == 0
+    usage = json.loads(runtime("events", "--stats", bundle.id).stdout)["data"]
+    assert (usage["memory"]["usage"]["limit"], usage["pids"]["limit"]) == (64 << 20, 10)
+    assert runtime("kill", "--all", bundle.id, "KILL").returncode == 0
+    wait_until(lambda: bundle.state()["status"] == "stopped")
+    assert runtime("delete", bundle.id).returncode == 0
+
+
 @pytest.mark.vm
 def test_events_tell_that_memory_ran_out_and_end_with_the_container(bundle: Bundle) -> None:
     bundle.linux["resources"] = {"memory": {"limit": 8 << 20, "swap": 8 << 20}}

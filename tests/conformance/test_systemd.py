@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
 from cutaway.kernel.cgroups import Cgroup, host_layout
 from tests.conformance.bundles import RUNTIME, Bundle
 from tests.conformance.systemd import Systemd, booted
+from tests.dockerd import DockerWithSystemd
 
 MEBI = 1 << 20
 
@@ -192,3 +196,30 @@ def test_a_scope_of_somebody_else_is_left_alone(contained: Contained, bundles: C
     other.bundle.linux["cgroupsPath"] = contained.bundle.linux["cgroupsPath"]
     assert "not empty" in other.create("true")
     assert json.loads(contained("state", contained.bundle.id).stdout)["status"] == "created"
+
+
+@pytest.mark.docker
+def test_docker_has_systemd_make_the_cgroups(systemd: Systemd, busybox_tar: Path) -> None:
+    if not shutil.which("dockerd") or not shutil.which("docker"):
+        pytest.skip("Docker is not installed")
+    runtime = ("--add-runtime", f"cutaway={RUNTIME}", "--default-runtime", "cutaway")
+    with tempfile.TemporaryDirectory() as place, DockerWithSystemd(Path(place), systemd.within, *runtime) as docker:
+        docker("import", str(busybox_tar), "busybox")
+        container = docker(
+            "run", "--detach", "--memory", "64m", "--cpus", "0.5", "--network", "none", "busybox", "sleep", "1000"
+        )
+        unit = f"docker-{container}.scope"
+        assert systemd.property(unit, "ActiveState") == "active"
+        assert int(docker("inspect", "--format", "{{.State.Pid}}", container)) in _processes(systemd, unit)
+        assert docker("exec", container, "id", "-u") == "0"
+        docker("update", "--memory", "96m", "--memory-swap", "96m", container)
+        assert systemd.property(unit, "MemoryMax" if _is_v2() else "MemoryLimit") == str(96 * MEBI)
+        docker("pause", container)
+        docker("unpause", container)
+        docker("rm", "--force", container)
+        assert systemd.property(unit, "ActiveState") == "inactive"
+
+
+def _processes(systemd: Systemd, unit: str) -> list[int]:
+    directory = Cgroup(systemd.property(unit, "ControlGroup").strip("/"), host_layout()).directory("memory")
+    return [int(pid) for pid in systemd("cat", f"{directory}/cgroup.procs").split()]

@@ -114,7 +114,21 @@ class SetSysctl(Operation):
     manual = "sysctl(8)"
 
     def apply(self, context: Context) -> None:
-        _write_proc(context, "sys/" + self._path, self.value)
+        try:
+            _write_proc(context, "sys/" + self._path, self.value)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            self._write_unseen()
+
+    def _write_unseen(self) -> None:
+        """On a host that is a container, `/proc/sys` is a mount of its own, and read-only: not so in a procfs that is
+        attached nowhere."""
+        proc = mounts.new_mount("proc", "proc")
+        try:
+            _write_below(proc, "sys/" + self._path, self.value)
+        finally:
+            os.close(proc)
 
     @property
     def _path(self) -> str:
@@ -714,13 +728,18 @@ def _write_proc(context: Context, path: str, value: str) -> None:
     """
     proc = _procfs(context)
     try:
+        _write_below(proc, path, value)
+    finally:
+        os.close(proc)
+
+
+def _write_below(proc: int, path: str, value: str) -> None:
+    try:
         file = openat2(proc, path, os.O_WRONLY, resolve=RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV)
         with open(file, "wb", buffering=0) as opened:
             opened.write(value.encode())
     except OSError as error:
         raise KernelError(error.errno or 0, "write", f"/proc/{path}, {value}") from None
-    finally:
-        os.close(proc)
 
 
 def _procfs(context: Context) -> int:

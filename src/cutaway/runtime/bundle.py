@@ -19,7 +19,7 @@ from __future__ import annotations
 import os
 
 from cutaway.kernel import capabilities
-from cutaway.plan.mounts import AttachRoot, ChangeRoot, OpenRoot, PivotRoot, SetPropagation
+from cutaway.plan.mounts import AttachRoot, BindMount, ChangeRoot, OpenRoot, PivotRoot, SetPropagation
 from cutaway.plan.namespaces import (
     BecomeRoot,
     BringUpOwnLoopback,
@@ -60,10 +60,12 @@ _BY_PATH = ("cgroup", "ipc", "uts", "net", "pid", "mnt", "time", "user")
 class Parts:
     """What makes a container of a bundle; see above. `joins`: what the process does that clones the first one, which
     can do nothing else afterwards; mostly nothing. `flags`: with which namespaces it is cloned. `cgroup`: the path of
-    its cgroup, empty where it stays in the caller's; `unit`: the systemd unit that this is, if any.
-    `warnings`: what the specification wants told and not refused."""
+    its cgroup, empty where it stays in the caller's; `unit`: the systemd unit that this is, if any. `late`: directories
+    that are there only when it is born. `warnings`: what the specification wants told and not refused."""
 
-    __slots__ = ("before", "born", "cgroup", "enter", "flags", "joins", "program", "ready", "setup", "unit", "warnings")
+    __slots__ = (
+        "before", "born", "cgroup", "enter", "flags", "joins", "late", "program", "ready", "setup", "unit", "warnings",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.before: list[Operation] = []
@@ -75,12 +77,26 @@ class Parts:
         self.enter: list[Operation] = []
         self.program: list[Operation] = []
         self.cgroup = self.unit = ""
+        self.late: frozenset[str] = frozenset()
         self.warnings: list[str] = []
+
+    @property
+    def inside(self) -> list[Operation]:
+        """What the process does itself."""
+        return [*self.setup, *self.enter, *self.program]
 
     @property
     def prepared(self) -> list[Operation]:
         """What is to be prepared on the host before the process is born."""
-        return [*self.joins, *self.born, *self.setup, *self.enter, *self.program]
+        return [*self.joins, *self.born, *(each for each in self.inside if not self._is_late(each))]
+
+    @property
+    def prepared_late(self) -> list[Operation]:
+        """What it has to prepare itself when it is born."""
+        return [each for each in self.inside if self._is_late(each)] if self.late else []
+
+    def _is_late(self, operation: Operation) -> bool:
+        return isinstance(operation, BindMount) and operation.source in self.late
 
 
 def compile_bundle(
@@ -220,6 +236,7 @@ def _place(
     if "cgroup" not in kinds:
         directories = {os.path.basename(each.mount_point): each.directory(path) for each, path in paths.items()}
         given.cgroups = directories if given.hierarchies else {"": next(iter(directories.values()))}
+        parts.late = frozenset(given.cgroups.values()) if unit else frozenset()
 
 
 def _resources(spec: dict[str, Any]) -> dict[str, Any]:

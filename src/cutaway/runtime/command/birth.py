@@ -50,8 +50,8 @@ class Child:
     and before its program at the listening socket `gate`, or (None) for its parent.
 
     `joins` is done before it is cloned, into new namespaces (`flags`), by a process made for that. `lock`: a descriptor
-    of the parent's that it must not hold on to. `prepares`: it prepares its operations itself, in a user namespace of
-    its own where it has the powers for that, which its parent has not.
+    of the parent's that it must not hold on to. `prepares`: operations that it prepares itself, as its parent cannot,
+    or not yet. `rootless`: its parent is an ordinary user's.
     """
 
     def __init__(
@@ -67,9 +67,10 @@ class Child:
         gate: _socket.socket | None = None,
         waits_at_birth: bool = False,
         waits_mounted: bool = False,
-        prepares: bool = False,
+        prepares: Sequence[Operation] = (),
+        rootless: bool = False,
     ) -> None:
-        self.prepares = prepares
+        self.prepares, self.rootless = prepares, rootless
         self.joins, self.flags, self.lock, self.preserved = joins, flags, lock, preserved
         self.setup, self.enter, self.program = setup, enter, program
         self.gate, self.waits_at_birth, self.waits_mounted = gate, waits_at_birth, waits_mounted
@@ -78,7 +79,7 @@ class Child:
 def bear(child: Child, context: Context) -> Process:
     """Clones the process. Raises `Failure`, `OSError`."""
     ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
-    set_dumpable(child.prepares)  # an ordinary user may not write to /proc/PID of who is not
+    set_dumpable(child.rootless)  # an ordinary user may not write to /proc/PID of who is not
     if child.joins:
         return _bear_elsewhere(child, context, ours, theirs)
     pid, pidfd = clone(child.flags, context.descriptors.get("cgroup", -1))
@@ -145,7 +146,7 @@ def _become(report: _socket.socket, child: Child, context: Context) -> NoReturn:
 
 def _settle(report: _socket.socket, child: Child, context: Context) -> None:
     """From birth to where only the program is missing."""
-    for operation in [*child.setup, *child.enter, *child.program] if child.prepares else ():
+    for operation in child.prepares:
         operation.prepare(context)
     apply(child.setup, context)
     if child.waits_mounted:

@@ -135,7 +135,8 @@ class Creation:
             gate=None if self._starts_at_once else _listen_at(self.container),
             waits_at_birth=bool(parts.born),
             waits_mounted=bool(parts.ready),
-            prepares=rootless,
+            prepares=parts.inside if rootless else parts.prepared_late,
+            rootless=rootless,
         )
         process = bear(child, context)
         self.container.facts |= {"pid": process.pid, "start_time": look_at(process.pid)[1]}
