@@ -114,16 +114,19 @@ class SetSysctl(Operation):
     manual = "sysctl(8)"
 
     def apply(self, context: Context) -> None:
+        proc = _procfs(context)
         try:
-            _write_proc(context, "sys/" + self._path, self.value)
+            _write_below(proc, "sys/" + self._path, self.value)
         except OSError as error:
             if error.errno != errno.EXDEV:
                 raise
             self._write_unseen()
+        finally:
+            os.close(proc)
 
     def _write_unseen(self) -> None:
-        """On a host that is a container, `/proc/sys` is a mount of its own, and read-only: not so in a procfs that is
-        attached nowhere."""
+        """Where something is mounted over it, as `/proc/sys` itself is on a host that is a container: in a procfs that
+        is attached nowhere nothing is."""
         proc = mounts.new_mount("proc", "proc")
         try:
             _write_below(proc, "sys/" + self._path, self.value)
