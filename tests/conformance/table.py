@@ -37,6 +37,7 @@ Where the specification leaves a choice:
 | `root` and mounts of `/dev` by bind | the devices in it are taken as they are, and none is made |
 | `tmpfs` and `/dev` mounted `ro` | become read-only once mounts and devices inside them are made |
 | no umask | 0022 |
+| no `HOME` in `process.env` | that of the user in the container's `/etc/passwd`, else `/`, as engines count on |
 | sysctls | those that a namespace of the container's own confines; others are an error |
 | capabilities that cannot be granted | a warning in `--log` |
 | hooks without `env` | have an empty environment |

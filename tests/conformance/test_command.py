@@ -147,6 +147,17 @@ def test_exec_takes_a_process_from_a_file(running: Bundle, tmp_path: Path) -> No
     assert "process.cwd" in running.runtime("exec", "--process", str(file), running.id).stderr
 
 
+def test_a_program_without_a_home_gets_its_users(bundle: Bundle) -> None:
+    (bundle.rootfs / "etc/passwd").write_text("root:x:0:0::/root:\nother:x:1000:1000::/home/other:\n")
+    assert bundle.says("sh", "-c", "echo $HOME") == "/root"
+    bundle.process["user"] = {"uid": 77, "gid": 77}
+    assert bundle.says("sh", "-c", "echo $HOME") == "/"
+    bundle.create("sleep", "60")
+    bundle.start()
+    said = bundle.runtime("exec", "--user", "1000:1000", bundle.id, "sh", "-c", "echo $HOME").stdout
+    assert said == "/home/other\n"
+
+
 def test_exec_detached_returns_at_once(running: Bundle, tmp_path: Path) -> None:
     words = ["exec", "--detach", "--pid-file", tmp_path / "pid", running.id, "sleep", "999"]
     subprocess.run(_command(running, *words), check=True, timeout=20, **NO_STREAMS)

@@ -70,6 +70,14 @@ def identify(root: int, user: str, group_add: Iterable[str] = ()) -> Identity:
     return Identity(uid, gid, list(dict.fromkeys([gid, *member_of, *added])), home)
 
 
+def home(root: int, uid: int) -> str:
+    """The home of a user; `/` of one that the image does not know."""
+    try:
+        return _find_user(root, str(uid))[3]
+    except (IdentityError, OSError):
+        return "/"
+
+
 def _find_user(root: int, wanted: str) -> tuple[str, int, int, str]:
     """Name, uid, gid and home. A number need not be in the file; then it has no name, root's group, and `/`."""
     number = _number(wanted)

@@ -35,7 +35,7 @@ from cutaway.runtime.command.talk import GO, MOUNTED, READY, Process, hear, tell
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import NoReturn
+    from typing import Any, NoReturn
 
     from cutaway.plan.operation import Context, Operation
 
@@ -45,20 +45,25 @@ _MORE_THAN_ANY = 1 << 30
 _ENDING = (_signal.SIGHUP, _signal.SIGINT, _signal.SIGQUIT, _signal.SIGTERM)
 
 
+def has_home(process: dict[str, Any]) -> bool:
+    """Whether the environment of a `process` of the OCI runtime-spec has HOME, which engines leave to the runtime."""
+    return any(entry.startswith("HOME=") and entry != "HOME=" for entry in process.get("env", ()))
+
+
 class Child:
     """What a process that is to be cloned does. It waits for its parent at birth and when it is mounted, if so asked,
     and before its program at the listening socket `gate`, or (None) for its parent.
 
     `joins` is done before it is cloned, into new namespaces (`flags`), by a process made for that. `lock`: a descriptor
     of the parent's that it must not hold on to. `prepares`: operations that it prepares itself, as its parent cannot,
-    or not yet. `rootless`: its parent is an ordinary user's.
+    or not yet. `rootless`: its parent is an ordinary user's. `homeless`: the user whose home its program is to know.
     """
 
     def __init__(
         self,
         setup: Sequence[Operation],
         enter: Sequence[Operation],
-        program: Sequence[Operation],
+        program: list[Operation],
         *,
         joins: Sequence[Operation] = (),
         flags: int = 0,
@@ -69,8 +74,11 @@ class Child:
         waits_mounted: bool = False,
         prepares: Sequence[Operation] = (),
         rootless: bool = False,
+        homeless: int | None = None,
     ) -> None:
-        self.prepares, self.rootless = prepares, rootless
+        if homeless is not None:  # in there it could not be imported any more
+            from cutaway.runtime import identity  # noqa: F401
+        self.prepares, self.rootless, self.homeless = prepares, rootless, homeless
         self.joins, self.flags, self.lock, self.preserved = joins, flags, lock, preserved
         self.setup, self.enter, self.program = setup, enter, program
         self.gate, self.waits_at_birth, self.waits_mounted = gate, waits_at_birth, waits_mounted
@@ -149,12 +157,16 @@ def _settle(report: _socket.socket, child: Child, context: Context) -> None:
     for operation in child.prepares:
         operation.prepare(context)
     apply(child.setup, context)
+    execute = child.program[-1]
+    if child.homeless is not None and isinstance(execute, Exec):
+        from cutaway.runtime.identity import home
+
+        execute = child.program[-1] = Exec(execute.args, [*execute.env, f"HOME={home(context.root, child.homeless)}"])
     if child.waits_mounted:
         tell(report, MOUNTED)
         _await(report)
     set_dumpable(False)
     apply(child.enter, context)
-    execute = child.program[-1]
     if isinstance(execute, Exec):
         execute.find()
 

@@ -12,7 +12,7 @@ from cutaway.plan.plan import apply
 from cutaway.runtime import meaning, specification
 from cutaway.runtime.bundle import compile_bundle
 from cutaway.runtime.command import document
-from cutaway.runtime.command.birth import Child, bear
+from cutaway.runtime.command.birth import Child, bear, has_home
 from cutaway.runtime.command.container import SPECIFICATION, Container, look_at
 from cutaway.runtime.command.failure import Failure
 from cutaway.runtime.command.given import preserve, write_pid_file
@@ -120,7 +120,7 @@ class Creation:
         return Foreground(process, self._terminal, reaps=reaps)
 
     def _bear(self, context: Context) -> Process:
-        parts = self._parts
+        parts, program = self._parts, self._spec["process"]
         rootless = os.geteuid() != 0
         for operation in [*parts.joins, *parts.born] if rootless else parts.prepared:
             operation.prepare(context)
@@ -137,6 +137,7 @@ class Creation:
             waits_mounted=bool(parts.ready),
             prepares=parts.inside if rootless else parts.prepared_late,
             rootless=rootless,
+            homeless=None if has_home(program) else program.get("user", {}).get("uid", 0),
         )
         process = bear(child, context)
         self.container.facts |= {"pid": process.pid, "start_time": look_at(process.pid)[1]}

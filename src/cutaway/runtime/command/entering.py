@@ -11,7 +11,7 @@ from cutaway.plan.operation import Context
 from cutaway.runtime import meaning, specification
 from cutaway.runtime.bundle import filter_operation, first_of_last, granted
 from cutaway.runtime.command import document
-from cutaway.runtime.command.birth import Child, bear
+from cutaway.runtime.command.birth import Child, bear, has_home
 from cutaway.runtime.command.container import Container
 from cutaway.runtime.command.failure import Failure
 from cutaway.runtime.command.foreground import Foreground
@@ -40,6 +40,8 @@ def execute(invocation: Invocation) -> int:
     config = container.config
     described = _described(config["process"], invocation)
     terminal.check(described)
+    if not has_home(described):
+        described["env"] = [*described.get("env", ()), f"HOME={_home(container, described)}"]
     wanted, warnings = granted(described.get("capabilities") or {}, everything=_has_own_users(container))
     for warning in warnings:
         invocation.log.warning(warning)
@@ -85,6 +87,16 @@ def _bear(container: Container, operations: list[Operation], terminal: Terminal)
 
 def _has_own_users(container: Container) -> bool:
     return identity("user", container.pid) != identity("user")
+
+
+def _home(container: Container, process: dict[str, Any]) -> str:
+    from cutaway.runtime.identity import home
+
+    root = os.open(f"/proc/{container.pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        return home(root, process.get("user", {}).get("uid", 0))
+    finally:
+        os.close(root)
 
 
 def _described(of_first: dict[str, Any], invocation: Invocation) -> dict[str, Any]:
