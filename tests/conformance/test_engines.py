@@ -130,6 +130,35 @@ def test_docker_confines(docker: Docker) -> None:
     assert docker("run", "--rm", "--init", "busybox", "cat", "/proc/1/comm") == "docker-init"
 
 
+AS_WITH_RUNC = {
+    "capabilities": ("--cap-add SYS_ADMIN --cap-drop CHOWN", "grep Cap /proc/self/status"),
+    "cgroup": ("--cgroupns private", "cat /proc/self/cgroup"),
+    "environment": ("--env A=b --env B=", "env | grep -v HOSTNAME | sort"),
+    "files": ("--tmpfs /t:size=1m,mode=1777 --read-only", "touch /x; touch /t/x; ls -ld /t; df /t | tail -1"),
+    "groups": ("--user 1000:1001 --group-add 5 --group-add 99", "id; grep -E 'Cap|Groups' /proc/self/status"),
+    "kernel parameters": ("--sysctl kernel.shmmax=12345678", "cat /proc/sys/kernel/shmmax"),
+    "limits": ("--ulimit nofile=100:200 --ulimit core=0", "ulimit -n; ulimit -Hn; ulimit -c"),
+    "masked paths": ("", "for f in /proc/kcore /proc/keys /sys/firmware; do ls -ld $f | cut -c1-10; cat $f; done 2>&1"),
+    "memory": ("--shm-size 3m --oom-score-adj 500", "df -k /dev/shm | tail -1; cat /proc/self/oom_score_adj"),
+    "mounts": ("--volume /tmp:/host:ro --volume /own", "grep -oE ' /(host|own) [^ ]*' /proc/self/mountinfo | sort"),
+    "names": ("--hostname me --domainname d.e", "hostname; cat /proc/sys/kernel/domainname"),
+    "privileges": ("--security-opt no-new-privileges", "grep -E 'NoNew|Seccomp' /proc/self/status"),
+    "working directory": ("--workdir /a/b/c", "pwd; ls -ld /a/b/c | cut -c1-10"),
+}
+
+
+@pytest.mark.parametrize("what", AS_WITH_RUNC)
+def test_docker_sees_what_it_sees_with_runc(docker: Docker, what: str) -> None:
+    if not shutil.which("runc"):
+        pytest.skip("runc is not installed")
+    options, script = AS_WITH_RUNC[what]
+    ours, theirs = (
+        docker.ended("run", "--rm", "--runtime", runtime, *options.split(), "busybox", "sh", "-c", script)
+        for runtime in ("cutaway", "runc")
+    )
+    assert (ours.returncode, ours.stdout, ours.stderr) == (theirs.returncode, theirs.stdout, theirs.stderr)
+
+
 # containerd
 
 
