@@ -77,7 +77,7 @@ def write(path: Path, outcomes: list[Outcome], versions: dict[str, str]) -> None
     failures = sorted({f"- {name} gave up: {why}" for outcome in outcomes for name, why in outcome.failed.items()})
     path.write_text(
         "# Benchmarks\n\n"
-        f"Written by `make bench` on {date.today().isoformat()}. {INTRODUCTION}\n"
+        f"Written by `make bench` on {date.today().isoformat()}.\n\n{INTRODUCTION}\n"
         f"- Machine: {machine()}\n"
         f"- Versions: {', '.join(f'{name} {version}' for name, version in versions.items())}\n\n"
         + table(row for outcome in outcomes for row in rows(outcome))
