@@ -28,6 +28,7 @@ arabic:x:٣:0::/:
 1234:x:5:6::/named-like-a-number:
 www:x:33:34::/var/www:/usr/sbin/nologin
 homeless:x:40:41
+nothing:x:50:51::/no\0thing:
 again:x:33:99::/other:
 """
 GROUP = "root:x:0:\nwheel:x:10:root,www\nwww:x:34:\nvideo:x:44:www,other\ntorn:x\nbad:x:x:www\nminus:x:-1:www\n"
@@ -79,6 +80,7 @@ def test_added_groups(root: int) -> None:
         ("huge", "unable to find user huge"),
         ("minus", "unable to find user minus"),
         ("arabic", "unable to find user arabic"),
+        ("nothing", "unable to find user nothing"),
         ("-1", "uids and gids must be in range 0-2147483647"),
         ("4294967295", "uids and gids must be in range 0-2147483647"),
         ("0:4294967295", "uids and gids must be in range 0-2147483647"),

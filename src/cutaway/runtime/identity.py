@@ -135,7 +135,7 @@ def _lines(root: int, path: str) -> Iterator[list[str]]:
     """The fields of each line; none where the image has no such file, or something else in its place."""
     for line in _read(root, path).split(b"\n"):
         fields = os.fsdecode(line.strip()).split(":")
-        if len(fields) > 1 and not fields[0].startswith("#"):
+        if len(fields) > 1 and not fields[0].startswith("#") and b"\0" not in line:
             yield fields
 
 
