@@ -299,6 +299,11 @@ def test_podman_leads_a_containers_life(podman: Podman) -> None:
     podman("rm", container)
 
 
+def test_podman_gives_devices(podman: Podman) -> None:
+    run = ("run", "--rm", "--network", "none", "--device", "/dev/null:/dev/nothing", "busybox")
+    assert podman(*run, "sh", "-c", "echo x > /dev/nothing; stat -c %t:%T:%a /dev/nothing") == "1:3:666"
+
+
 def test_podman_makes_pods(podman: Podman) -> None:
     infra = ("--infra-image", "busybox", "--infra-command", "sleep 1000")
     podman("pod", "create", "--name", "pod", "--network", "none", *infra)

@@ -305,12 +305,17 @@ _STANDARD_DEVICES = [
 _STANDARD_LINKS = [MakeLink(path, target) for path, target in _LINKS.items()]
 
 
+_PERMISSIONS = 0o7777
+"""Of a file mode: podman gives the kind of the file with it."""
+
+
 def _devices(devices: list[dict[str, Any]]) -> Iterator[Operation]:
     yield from _STANDARD_DEVICES
     for device in devices:
         numbers = device.get("major", 0), device.get("minor", 0)
         owner = device.get("uid", 0), device.get("gid", 0)
-        yield MakeDevice(device["path"], device["type"], *numbers, device.get("fileMode", 0o666), *owner)
+        mode = device.get("fileMode", 0o666) & _PERMISSIONS
+        yield MakeDevice(device["path"], device["type"], *numbers, mode, *owner)
     yield from _STANDARD_LINKS
 
 

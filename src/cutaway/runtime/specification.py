@@ -278,7 +278,7 @@ _LINUX = _object(
             "type path",
             type=_one_of("", "c b u p"),
             path=_STRING,
-            fileMode=_integer(0, 0o777),
+            fileMode=_U32,
             major=_I64,
             minor=_I64,
             uid=_U32,
