@@ -335,15 +335,15 @@ def test_devices_are_there_as_asked_for(bundle: Bundle) -> None:
         {"path": "/dev/block", "type": "b", "major": 8, "minor": 0},
         {"path": "/else/where/pipe", "type": "p", "fileMode": 0o600},
         {"path": "/dev/unbuffered", "type": "u", "major": 1, "minor": 3},
+        {"path": "/dev/full", "type": "c", "major": 1, "minor": 7, "fileMode": 0o600, "uid": 5, "gid": 6},
     ]
-    shown = bundle.says(
-        "stat", "-c", "%F %t,%T %a %u %g", "/dev/own", "/dev/block", "/else/where/pipe", "/dev/unbuffered"
-    )
+    shown = bundle.says("stat", "-c", "%F %t,%T %a %u %g", *(device["path"] for device in bundle.linux["devices"]))
     assert shown.splitlines() == [
         "character special file a,e5 640 12 34",
         "block special file 8,0 666 0 0",
         "fifo 0,0 600 0 0",
         "character special file 1,3 666 0 0",
+        "character special file 1,7 600 5 6",
     ]
 
 

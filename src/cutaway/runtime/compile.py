@@ -310,7 +310,8 @@ _PERMISSIONS = 0o7777
 
 
 def _devices(devices: list[dict[str, Any]]) -> Iterator[Operation]:
-    yield from _STANDARD_DEVICES
+    given = {(each["path"], each["type"], each.get("major"), each.get("minor")) for each in devices}
+    yield from (each for each in _STANDARD_DEVICES if (each.path, each.kind, each.major, each.minor) not in given)
     for device in devices:
         numbers = device.get("major", 0), device.get("minor", 0)
         owner = device.get("uid", 0), device.get("gid", 0)
