@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.engine.killing import kill_part
 from tests.engines import Engine
 
 pytestmark = [pytest.mark.vm, pytest.mark.usefixtures("busybox"), pytest.mark.timeout(300)]
@@ -113,8 +114,8 @@ def test_containers_outlive_engine_and_spawner(new_engine: Callable[[], Engine],
     cutaway("import", busybox_tar, "busybox")
     patient = "trap 'exit 5' TERM; while :; do sleep 1; done"
     container = cutaway("run", "-d", "busybox", "sh", "-c", patient).stdout.strip()
-    for process in ("engine_pid", "spawner_pid"):
-        os.kill(cutaway.status()[process], 9)
+    for part in ("engine", "spawner"):
+        kill_part(cutaway, part)
         assert container[:12] in cutaway("ps").stdout
         assert cutaway("exec", container, "echo", "here").stdout == "here\n"
     cutaway("stop", "-t", "60", container)
