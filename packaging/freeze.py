@@ -25,9 +25,9 @@ import marshal, posix, sys
 sys.path.append({site!r})
 file = posix.open({file!r}, posix.O_RDONLY)
 loader, places = marshal.loads(posix.read(file, {head}))
-posix.close(file)
 exec(loader)
-thaw({file!r}, places)
+thaw({file!r}, stamp_of(file), places)
+posix.close(file)
 from cutaway.runtime.command.main import main
 main()
 """
@@ -44,10 +44,17 @@ def main() -> None:
     file, launcher = directory / "cutaway-oci.modules", directory / "cutaway-oci"
     codes = {name: marshal.dumps(compiled(path)) for name, path in sources.items()}
     head = head_of(compiled(loader), sources, codes)
-    file.write_bytes(head + b"".join(codes.values()))
+    replace(file, head + b"".join(codes.values()))
     values = {"python": os.path.realpath(sys.executable), "site": str(package.parent), "head": len(head)}
-    launcher.write_text(LAUNCHER.format(file=str(file), **values))
-    launcher.chmod(0o755)
+    replace(launcher, LAUNCHER.format(file=str(file), **values).encode(), 0o755)
+
+
+def replace(path: Path, content: bytes, mode: int = 0o644) -> None:
+    """In one step: engines go on calling the command."""
+    passing = path.with_suffix(".new")
+    passing.write_bytes(content)
+    passing.chmod(mode)
+    passing.rename(path)
 
 
 def name_of(path: Path, package: Path) -> str:

@@ -647,12 +647,29 @@ def test_a_tight_filter_leaves_the_runtime_its_calls(bundle: Bundle) -> None:
     wait_until(lambda: "sleep" in Path(f"/proc/{bundle.state()['pid']}/comm").read_text())
 
 
-def test_the_installed_command_needs_its_sources_no_more(bundle: Bundle, tmp_path: Path) -> None:
-    sources, place = tmp_path / "sources", tmp_path / "bin"
+def _install(place: Path, sources: Path) -> Path:
     shutil.copytree(Path(cutaway.__path__[0]), sources / "cutaway")
     place.mkdir()
     freeze = Path(__file__).parents[2] / "packaging/freeze.py"
     subprocess.run([sys.executable, freeze, place], check=True, env=os.environ | {"PYTHONPATH": str(sources)})
+    return place / "cutaway-oci"
+
+
+def test_the_installed_command_needs_its_sources_no_more(bundle: Bundle, tmp_path: Path) -> None:
+    sources = tmp_path / "sources"
+    bundle.runtime.command = str(_install(tmp_path / "bin", sources))
     shutil.rmtree(sources)
-    bundle.runtime.command = str(place / "cutaway-oci")
     assert bundle.says("echo", "frozen") == "frozen"
+
+
+def test_an_installed_command_that_is_replaced_while_it_runs_goes_on(tmp_path: Path) -> None:
+    """What it has not imported yet it takes from the sources: places in another file of modules are not its own."""
+    command = _install(tmp_path / "bin", tmp_path / "sources")
+    launcher = command.read_text().replace("main()\n", "")
+    script = f"{launcher}import os; os.replace('other', 'bin/cutaway-oci.modules')\nimport cutaway.kernel.ps as later\n"
+    (tmp_path / "other").write_bytes(bytes(1 << 20))
+    done = subprocess.run(
+        [sys.executable, "-IS", "-c", f"{script}print(later.__file__)"],
+        cwd=tmp_path, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout.strip() == str(tmp_path / "sources/cutaway/kernel/ps.py")
