@@ -34,7 +34,7 @@ def execute(invocation: Invocation) -> int:
     """`exec ID COMMAND`, or `exec --process FILE ID`: returns its exit code, or with `--detach` once it runs."""
     options = invocation.options
     container = Container.find(invocation.root, invocation.operands[0])
-    _check_enterable(container, ignore_paused=options["ignore-paused"])
+    status = _enterable_status(container, ignore_paused=options["ignore-paused"])
     terminal = Terminal(options["console-socket"], detached=options["detach"])
     kept = preserve(options["preserve-fds"])
     config = container.config
@@ -49,7 +49,7 @@ def execute(invocation: Invocation) -> int:
         described | {"capabilities": wanted},
         [_join(container, options["cgroup"])],
         [kind for kind in FLAGS if identity(kind, container.pid) != identity(kind)],
-        _filter(container, config, invocation.filters(config)),
+        _filter(config, container.state(status), invocation.filters(config)),
         kept,
         config.get("linux"),
     )
@@ -67,12 +67,14 @@ def execute(invocation: Invocation) -> int:
     return foreground.attend() if foreground else 0
 
 
-def _check_enterable(container: Container, *, ignore_paused: bool) -> None:
+def _enterable_status(container: Container, *, ignore_paused: bool) -> str:
+    """How the container is. Raises `Failure` where nothing can be executed in it."""
     status = container.status()
     if status in ("creating", "stopped"):
         raise Failure("cannot exec in a stopped container")
     if status == "paused" and not ignore_paused:
         raise Failure("cannot exec in a paused container (use --ignore-paused to override)")
+    return status
 
 
 def _bear(container: Container, operations: list[Operation], terminal: Terminal) -> Process:
@@ -147,9 +149,9 @@ def _user(of_first: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
     return user
 
 
-def _filter(container: Container, config: dict[str, Any], directory: str) -> LoadSeccomp | None:
+def _filter(config: dict[str, Any], state: dict[str, Any], directory: str) -> LoadSeccomp | None:
     profile = (config.get("linux") or {}).get("seccomp")
-    return filter_operation(profile, container.state(), directory) if profile else None
+    return filter_operation(profile, state, directory) if profile else None
 
 
 def _join(container: Container, below: list[str]) -> JoinCgroup:
