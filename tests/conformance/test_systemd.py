@@ -116,6 +116,13 @@ def test_its_process_is_in_every_hierarchy(contained: Contained) -> None:
     assert {line.rpartition(":")[2] for line in shown} == {f"/system.slice/{contained.unit}"}
 
 
+def test_no_further_process_is_a_limit_that_systemd_takes_too(contained: Contained) -> None:
+    contained.bundle.linux["resources"] = {"pids": {"limit": 0}}
+    assert contained.create("sleep", "1000") == ""
+    assert contained.shows("TasksMax") == "1"
+    assert contained.holds("pids", "pids.max") == "0"
+
+
 @pytest.mark.vm
 def test_limits_survive_a_reload_of_systemd(contained: Contained) -> None:
     _limit(contained.bundle)

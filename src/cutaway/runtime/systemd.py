@@ -129,6 +129,8 @@ def bandwidth(cgroup: Cgroup) -> dict[str, str]:
 
 def _property(limit: WriteCgroup, layout: Layout) -> Iterator[Property]:
     value = limit.value
+    if limit.file == "pids.max" and value == "0":  # which systemd does not take; of a process that is there, the same
+        value = "1"
     if limit.file in _NAMES and _is_amount(value):
         yield [_NAMES[limit.file], "t", _amount(value)]
     elif limit.file in _SETS and layout.find("cpuset", version=2) and _is_list(value):
