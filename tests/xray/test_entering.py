@@ -105,16 +105,8 @@ def test_signals_reach_the_program(enter: Engine) -> None:
     assert running.returncode == 5
 
 
-def _heed_interrupts() -> None:
-    """Whatever a shell starts in the background ignores them, and so do its children."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
 def test_a_terminal_can_interrupt_and_stop_it(enter: Engine) -> None:
-    shell = pexpect.spawn(
-        "bash", ["--norc", "-i"], env={**enter.environment, "PS1": "prompt> "}, encoding="utf-8",
-        preexec_fn=_heed_interrupts,
-    )  # fmt: skip
+    shell = pexpect.spawn("bash", ["--norc", "-i"], env={**enter.environment, "PS1": "prompt> "}, encoding="utf-8")
     shell.expect("prompt> ", timeout=20)
     program = "trap 'echo again' CONT; echo begun; while :; do sleep 0.1; done"
     shell.sendline(f'{enter.command} enter entered -- sh -c "{program}"')
