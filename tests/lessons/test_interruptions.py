@@ -85,6 +85,23 @@ def test_what_was_there_before_is_left_alone() -> None:
         subprocess.run(["ip", "netns", "delete", "blue"], check=True)
 
 
+def test_a_terminal_that_does_not_open_takes_nothing_back(tmp_path: Path) -> None:
+    (tmp_path / "precious").write_text("kept")
+    shell = Open("inside", f"[ ! -e {tmp_path}/precious ] && sh", undo=f"rm {tmp_path}/precious")
+    assert "[ ! -e" in in_child(partial(claim_of, Lesson("taken", "", needs=(), steps=(shell,))))
+    assert (tmp_path / "precious").read_text() == "kept"
+
+
+def test_what_is_typed_inside_is_not_carried_out_on_the_host(tmp_path: Path) -> None:
+    steps = (
+        Open("inside", "sh"),
+        Do("true", at="inside", undo=f"touch {tmp_path}/undone"),
+        Do(f"sleep 100\ntouch {tmp_path}/done", at="inside"),
+    )
+    assert in_child(partial(take, Lesson("left", "", needs=(), steps=steps), 2))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_what_cannot_be_unmounted_is_not_emptied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "precious").write_text("kept")
     (tmp_path / "lessons").mkdir()

@@ -126,15 +126,17 @@ class _Performance:
 
     def _open(self, step: steps.Open) -> None:
         self._screen.command(steps.HOST, step.command)
-        self._terminals[step.name] = self._new_terminal()
+        terminal = self._new_terminal(step.command)
+        try:
+            said = terminal.run("exec 2>&1", heed=False).output
+        except Ended as end:  # what there is to undo, it has not done: what is there is not ours
+            terminal.close()
+            raise Untrue(f"{step.command}\n{end}") from None
+        self._terminals[step.name] = terminal
         if step.undo:
             self._pending.append(Undo(steps.HOST, step.undo))
         self._pending.append(Undo(step.name, ""))
-        result = self._type(step.name, step.command, heed=False)
-        if result.status:
-            raise Untrue(_failure(step.command, result))
-        self._terminals[step.name].run("exec 2>&1")
-        self._show(result.output)
+        self._show(said)
 
     def _leave(self, name: str, *, wait: bool = True) -> None:
         self._screen.command(name, "exit", wait=wait)
@@ -224,8 +226,8 @@ class _Performance:
         if name in self._terminals:
             self._terminals.pop(name).close()
 
-    def _new_terminal(self) -> Terminal:
-        return Terminal(self._directory, self._setting.environment, self._interruption)
+    def _new_terminal(self, command: str = "") -> Terminal:
+        return Terminal(self._directory, self._setting.environment, self._interruption, command)
 
 
 def _failure(command: str, result: Result) -> str:

@@ -28,7 +28,7 @@ later() {{ undo=("$1" "${{undo[@]}}"); }}                 # what takes back the 
 forget() {{                                           # it has been taken back
     for at in "${{!undo[@]}}"; do [ "${{undo[at]}}" = "$1" ] && unset "undo[$at]" && return; done
 }}
-failed() {{ undo=("${{undo[@]:1}}"); exit 1; }}           # it has done nothing, and what is there is not ours
+failed() {{ undo=("${{undo[@]:$1}}"); exit 1; }}          # it has done nothing, and what is there is not ours
 soon() {{ for _ in {{1..30}}; do eval "$1" && return; sleep .1; done; return 1; }}
 claim() {{ if soon "$2" >/dev/null 2>&1; then echo "✓ $1"; else echo "✗ $1"; exit 1; fi; }}
 take_down() {{ for each in "${{undo[@]}}"; do soon "$each" || :; done; undo=(); }}
@@ -47,10 +47,9 @@ trap 'exit 130' INT TERM HUP
 _TERMINALS = """
 terminal() {                                         # a second terminal, in which a command starts a shell
     mkfifo "$1.in" "$1.out"
-    bash <"$1.in" >"$1.out" 2>&1 &
+    bash -c "$2" <"$1.in" >"$1.out" 2>&1 &           # nobody else reads it: what is typed there happens there
     exec {in}>"$1.in" {out}<"$1.out"
     declare -g "shell_$1=$!" "in_$1=$in" "out_$1=$out"
-    at "$1" "$2"
     at "$1" 'exec 2>&1'
 }
 at() {                                               # types a line there, and waits for its end
@@ -89,10 +88,9 @@ def _lines(step: Step, undone: set[str]) -> str:
         case steps.Do():
             return _command(step, undone)
         case steps.Open():
-            later = [f"later {shlex.quote(step.undo)}"] if step.undo else []
-            return "\n".join(
-                [*later, f"later 'leave {step.name}'", f"terminal {step.name} {shlex.quote(step.command)}"]
-            )
+            later = [*([step.undo] if step.undo else []), f"leave {step.name}"]
+            opened = f"terminal {step.name} {shlex.quote(step.command)} || failed {len(later)}"
+            return "\n".join([*(f"later {shlex.quote(undo)}" for undo in later), opened])
         case steps.Leave():
             return f"leave {step.name}\nforget 'leave {step.name}'"
         case steps.Ask():
@@ -109,7 +107,7 @@ def _command(step: steps.Do, undone: set[str]) -> str:
     later = [f"later {shlex.quote(_at(step.at, step.undo))}"] if step.undo else []
     command = _at(step.at, step.command)
     forget = [f"forget {shlex.quote(command)}"] if step.command in undone else []
-    or_failed = f"{command} || failed" if step.undo else command
+    or_failed = f"{command} || failed 1" if step.undo else command
     return "\n".join([*later, f"! {{ {command}; }}" if step.fails else or_failed, *forget])
 
 

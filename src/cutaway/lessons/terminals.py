@@ -1,7 +1,8 @@
-"""Terminals of a lesson: each a real bash that is told one line after the other and keeps its variables and directory.
+"""Terminals of a lesson: each a real shell that is told one line after the other and keeps its variables and directory.
 
-A line is followed by one that prints a mark with the exit status; what comes before the mark is the output. So a line
-may also start another shell that reads the same input, in namespaces or a container of its own, as it would if typed.
+A line is followed by one that prints a mark with the exit status; what comes before the mark is the output. A shell in
+namespaces or a container of its own is the only one to read its terminal: were there another behind it, on the machine
+itself, that one would carry out what is left to read once the inner one is killed.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import itertools
 import os
 import re
+import signal
 import subprocess
 import time
 from typing import TYPE_CHECKING, NamedTuple
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
 
 PATIENCE = 120.0
 """Seconds after which a command counts as hanging."""
-_LEAVING = 10.0  # seconds for a shell to end that was told to
+_LEAVING, _MOMENT = 10.0, 0.05  # seconds: for a shell to end that was told to; between two attempts to kill
 
 
 class Result(NamedTuple):
@@ -38,12 +40,14 @@ class Ended(Exception):
 
 
 class Terminal:
-    """A shell that starts in `directory` with `environment`."""
+    """A shell that starts in `directory` with `environment`: a bash, or the one that `command` starts."""
 
-    def __init__(self, directory: str, environment: Mapping[str, str], interruption: Interruption) -> None:
-        self._interruption = interruption
+    def __init__(
+        self, directory: str, environment: Mapping[str, str], interruption: Interruption, command: str = ""
+    ) -> None:
+        self._interruption, self._of_command = interruption, bool(command)
         self._shell = subprocess.Popen(
-            ["bash", "--norc", "--noprofile"],
+            ["bash", "--norc", "--noprofile", *(["-c", command] if command else [])],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             cwd=directory, env=environment, start_new_session=True, bufsize=0,
         )  # fmt: skip
@@ -56,14 +60,23 @@ class Terminal:
         """Types a line and waits until it has been carried out.
 
         Raises `Ended` where the shell did not survive it, and `Interrupted` where a signal comes meanwhile, after the
-        line's processes were killed; signals not to `heed` count later.
+        line's processes were killed, and with them a shell that a command started; signals not to `heed` count later.
         """
         try:
             return self._until(self._mark(f"{line}\n"), heed=heed)
         except Interrupted:
-            kill_descendants(self._shell.pid)
-            self._until(self._mark(), heed=False)
+            if self._of_command:
+                self._kill()
+            else:
+                self._until(self._mark(), heed=False, killing=True)
             raise
+
+    def _kill(self) -> None:
+        """The shell with all that it runs, so that it does not go on with its next line in between."""
+        self._shell.send_signal(signal.SIGSTOP)
+        kill_descendants(self._shell.pid)
+        self._shell.kill()
+        self._shell.wait()
 
     def _mark(self, text: str = "") -> int:
         """Types a text and a mark; returns the mark's number."""
@@ -77,16 +90,24 @@ class Terminal:
         except BrokenPipeError:
             raise Ended("the shell has ended") from None
 
-    def _until(self, number: int, *, heed: bool) -> Result:
+    def _until(self, number: int, *, heed: bool, killing: bool = False) -> Result:
+        """What comes before that mark; `killing` what the shell runs before it gets there, and may only be starting."""
         mark, said, deadline = re.compile(rb"\x1e%d (\d+)\x1e" % number), b"", time.monotonic() + PATIENCE
         while not (found := mark.search(said)):
-            if not self._interruption.wait(self._output.fileno(), deadline - time.monotonic(), heed=heed):
+            if killing:
+                kill_descendants(self._shell.pid)
+            left = deadline - time.monotonic()
+            if self._interruption.wait(self._output.fileno(), min(left, _MOMENT) if killing else left, heed=heed):
+                said += self._read(said)
+            elif left <= 0:
                 raise Ended(f"{_text(said)}\nit hangs")
-            part = os.read(self._output.fileno(), 1 << 16)
-            if not part:
-                raise Ended(_text(said))
-            said += part
         return Result(_text(said[: found.start()]), int(found[1]))
+
+    def _read(self, said: bytes) -> bytes:
+        part = os.read(self._output.fileno(), 1 << 16)
+        if not part:
+            raise Ended(_text(said))
+        return part
 
     def close(self) -> None:
         """Types `exit`, in every shell that was started here, and ends what is left of it."""
