@@ -60,6 +60,7 @@ install: ## install into /opt/cutaway, with the command in /usr/local/bin and a 
 	$(call start-directly,$(INSTALL_DIR)/bin)
 	$(INSTALL_DIR)/bin/python packaging/freeze.py $(INSTALL_DIR)/bin
 	packaging/protect-interpreter $(INSTALL_DIR)/bin
+	install -d $(PREFIX)/bin
 	ln -sf $(INSTALL_DIR)/bin/cutaway $(INSTALL_DIR)/bin/cutaway-oci $(PREFIX)/bin
 	[ ! -d $(UNIT_DIR) ] || install -m 644 packaging/cutaway.service $(UNIT_DIR)
 
