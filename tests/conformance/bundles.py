@@ -13,9 +13,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 RUNTIME = str(Path(sys.executable).with_name("cutaway-oci"))
 PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 DEFAULT_CAPABILITIES = ["CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_KILL", "CAP_SETGID", "CAP_SETUID", "CAP_NET_BIND_SERVICE"]
+_NOBODY = 65534
 _numbers = itertools.count(1)
 
 LEAST: dict[str, Any] = {
@@ -54,11 +57,21 @@ class Runtime:
         self.containers: list[str] = []
         self.options: tuple[str, ...] = ()
 
+    @property
+    def words(self) -> list[str]:
+        """What every command line begins with."""
+        return [self.command, "--root", str(self.root), *self.options]
+
     def __call__(self, *words: str, timeout: float = 30, **more: Any) -> Finished:
         """Runs one command to its end."""
-        command = [self.command, "--root", str(self.root), *self.options, *words]
         done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout, check=False, **more
+            [*self.words, *words],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+            **more,
         )
         return Finished(done.args, done.returncode, done.stdout, done.stderr)
 
@@ -139,15 +152,7 @@ class Bundle:
         """Whether it could be."""
         self.write()
         self.runtime.containers.append(self.id)
-        command = [
-            self.runtime.command,
-            "--root",
-            str(self.runtime.root),
-            "create",
-            "--bundle",
-            str(self.directory),
-            self.id,
-        ]
+        command = [*self.runtime.words, "create", "--bundle", str(self.directory), self.id]
         null = subprocess.DEVNULL
         return subprocess.run(command, stdin=null, stdout=null, stderr=null, timeout=30, check=False).returncode == 0
 
@@ -158,3 +163,17 @@ class Bundle:
         """What `state` says."""
         state: dict[str, Any] = json.loads(self.runtime("state", self.id).stdout)
         return state
+
+
+def python_of_everybody() -> str:
+    """One that an ordinary user can execute, and our source with it."""
+    for path in (sys.executable, "/usr/bin/python3"):
+        try:
+            subprocess.run(
+                [path, "-IS", RUNTIME, "--version"],
+                user=_NOBODY, group=_NOBODY, extra_groups=[], check=True, capture_output=True, cwd="/",
+            )  # fmt: skip
+        except (OSError, subprocess.CalledProcessError):
+            continue
+        return path
+    pytest.skip("an ordinary user can execute none of this machine's Pythons, or not read this checkout")

@@ -96,6 +96,16 @@ def test_mounts_are_made_in_the_listed_order(bundle: Bundle, tmp_path: Path) -> 
 
 
 @must("Mounts")
+def test_what_is_mounted_last_covers_what_was_there(bundle: Bundle, tmp_path: Path) -> None:
+    for name in ("below", "above"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / name).touch()
+        bundle.bind(tmp_path / name, "/place")
+    bundle.bind(tmp_path / "above", "/place")
+    assert bundle.says("sh", "-c", "ls /place; grep -c ' /place ' /proc/mounts").split() == ["above", "3"]
+
+
+@must("Mounts")
 def test_a_relative_destination_is_relative_to_the_root(bundle: Bundle) -> None:
     bundle.mount("some/where")
     assert "tmpfs /some/where tmpfs" in bundle.says("cat", "/proc/mounts")

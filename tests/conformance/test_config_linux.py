@@ -10,7 +10,6 @@ import select
 import socket
 import struct
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,7 +19,7 @@ import pytest
 
 from cutaway.kernel.cgroups import host_layout
 from cutaway.kernel.namespaces import FLAGS
-from tests.conformance.bundles import RUNTIME, Bundle
+from tests.conformance.bundles import RUNTIME, Bundle, python_of_everybody
 from tests.conformance.test_config import Mounted, in_terminal
 
 pytestmark = pytest.mark.document("config-linux.md")
@@ -183,26 +182,14 @@ def test_an_ordinary_user_has_a_container_with_one_user(bundle: Bundle) -> None:
         os.chown(path, NOBODY, NOBODY, follow_symlinks=False)
     for path in (bundle.directory.parent, bundle.directory.parent.parent, bundle.directory.parent.parent.parent):
         path.chmod(0o755)
-    command = [python_of_everybody(), "-IS", RUNTIME, "--root", str(bundle.directory / "state")]
     done = subprocess.run(
-        [*command, "run", "--bundle", str(bundle.directory), bundle.id],
+        [python_of_everybody(), "-IS", RUNTIME, "run", "--bundle", str(bundle.directory), bundle.id],
         user=NOBODY, group=NOBODY, extra_groups=[], capture_output=True, text=True, timeout=30, check=False,
-        stdin=subprocess.DEVNULL, cwd="/",
+        stdin=subprocess.DEVNULL, cwd="/", env={"XDG_RUNTIME_DIR": str(bundle.directory)},
     )  # fmt: skip
     assert done.stdout.split() == ["0", "rootless", "/sys/fs/cgroup"], done.stderr
     assert os.stat(bundle.rootfs / "made").st_uid == NOBODY
-
-
-def python_of_everybody() -> str:
-    """One that an ordinary user can execute, and our source with it."""
-    for path in (sys.executable, "/usr/bin/python3"):
-        try:
-            subprocess.run([path, "-IS", RUNTIME, "--version"], user=NOBODY, group=NOBODY, extra_groups=[], check=True,
-                           capture_output=True, cwd="/")  # fmt: skip
-        except (OSError, subprocess.CalledProcessError):
-            continue
-        return path
-    pytest.skip("an ordinary user can execute none of this machine's Pythons, or not read this checkout")
+    assert (bundle.directory / "cutaway-oci").stat().st_mode & 0o7777 == 0o1700
 
 
 @must("User namespace mappings")
@@ -448,6 +435,20 @@ def test_mounted_cgroups_show_the_containers_own_alone(bundle: Bundle, own: bool
     bundle.linux["resources"] = {"pids": {"limit": 23}}
     assert bundle.shell(f"cat /sys/fs/cgroup/{place}/pids.max; wc -l < /sys/fs/cgroup/{place}/cgroup.procs")[:2] == "23"
     assert "Read-only" in bundle.runs("mkdir", f"/sys/fs/cgroup/{place}/x").stderr
+
+
+@must("Cgroups path")
+def test_who_may_make_no_cgroup_stays_in_the_callers(bundle: Bundle) -> None:
+    del bundle.linux["cgroupsPath"]
+    bundle.without_namespace("cgroup")
+    bundle.runtime.options = ("--rootless", "true")
+    bundle.create("sleep", "1000")
+    assert bundle.start().returncode == 0
+    assert Path(f"/proc/{bundle.state()['pid']}/cgroup").read_text() == Path("/proc/self/cgroup").read_text()
+    assert bundle.runtime("exec", bundle.id, "cat", "/proc/self/cgroup").stdout == Path("/proc/self/cgroup").read_text()
+    assert "has no cgroup of its own" in bundle.runtime("update", "--pids-limit", "10", bundle.id).said
+    bundle.runtime.options = ("--rootless", "perhaps")
+    assert "expected true or false" in bundle.runtime("state", bundle.id).said
 
 
 @must("Cgroup ownership")

@@ -14,9 +14,10 @@ from cutaway.cli.session import Session
 from cutaway.cli.verbs import NOUNS, find, names_after
 from cutaway.client import wire
 from cutaway.engine.connection import Disconnected, decode_command
-from cutaway.engine.errors import EngineError, sentence
+from cutaway.engine.errors import EngineError
 from cutaway.engine.options.option import suggestion
 from cutaway.engine.requests import converse
+from cutaway.kernel.errors import sentence
 
 if TYPE_CHECKING:
     from cutaway.cli.verb import Verb

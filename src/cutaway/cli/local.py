@@ -13,7 +13,8 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from cutaway.cli.parser import HelpWanted, UsageError, parse
-from cutaway.engine.errors import EngineError, sentence
+from cutaway.engine.errors import EngineError
+from cutaway.kernel.errors import sentence
 
 if TYPE_CHECKING:
     from cutaway.cli.verb import Verb

@@ -22,9 +22,10 @@ from cutaway.cli.dispatch import carry_out
 from cutaway.client.dial import READY
 from cutaway.engine.connection import Connection, Disconnected
 from cutaway.engine.engine import LocalEngine
-from cutaway.engine.errors import EngineError, sentence
+from cutaway.engine.errors import EngineError
 from cutaway.engine.places import Places
 from cutaway.kernel import rlimits
+from cutaway.kernel.errors import sentence
 
 if TYPE_CHECKING:
     from collections.abc import Callable

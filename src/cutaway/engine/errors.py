@@ -47,10 +47,3 @@ class CannotInvoke(NotStarted):
 
 class CommandNotFound(NotStarted):
     exit_code = 127
-
-
-def sentence(error: OSError) -> str:
-    """What the kernel refused, for a person: without Python's number and quotes."""
-    if type(error).__str__ is not OSError.__str__ or not error.strerror:
-        return str(error)
-    return f"{error.filename}: {error.strerror}" if error.filename else error.strerror

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from cutaway.engine import model
-from cutaway.engine.errors import Conflict, EngineError, InvalidArgument, NotFound, sentence
+from cutaway.engine.errors import Conflict, EngineError, InvalidArgument, NotFound
 from cutaway.engine.interface import Pulled, Pushed, Step
 from cutaway.image import config, errors, host
 from cutaway.image.references import familiar, is_digest, short_id
+from cutaway.kernel.errors import sentence
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from cutaway.engine import streams
 from cutaway.engine.containers import moment, seconds_between
-from cutaway.engine.errors import Conflict, EngineError, NotStarted, sentence
+from cutaway.engine.errors import Conflict, EngineError, NotStarted
 from cutaway.engine.interface import Exit
 from cutaway.engine.model import NEVER
 from cutaway.engine.processes import Ended, Process
 from cutaway.engine.restarts import delay, is_to_restart
 from cutaway.engine.signals import exit_code, signal_number
+from cutaway.kernel.errors import sentence
 from cutaway.plan.operation import load
 from cutaway.plan.plan import TEARDOWN, Step, watching
 from cutaway.plan.process import SendSignal

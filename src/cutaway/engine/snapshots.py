@@ -10,11 +10,12 @@ import msgspec
 
 from cutaway.engine.archives import MADE_FOR_MOUNTS
 from cutaway.engine.beside import beside
-from cutaway.engine.errors import Conflict, EngineError, InvalidArgument, sentence
+from cutaway.engine.errors import Conflict, EngineError, InvalidArgument
 from cutaway.engine.images import explained
 from cutaway.engine.roots import assembled
 from cutaway.image import config, host, instructions
 from cutaway.image.config import History, ImageConfig, RunConfig
+from cutaway.kernel.errors import sentence
 from cutaway.kernel.mounts import clone_tree
 
 if TYPE_CHECKING:

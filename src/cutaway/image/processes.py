@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 from cutaway.image.errors import ImageError, by_name
-from cutaway.kernel.errors import KernelError
+from cutaway.kernel.errors import sentence
 from cutaway.kernel.prctl import set_parent_death_signal
 
 _INTERVAL = 0.1  # seconds between two reports of progress
@@ -39,13 +39,6 @@ def attempt(work: Callable[[], Any]) -> dict[str, Any]:
     except Exception as error:
         sys.excepthook(*sys.exc_info())  # for the engine's log
         return {"error": f"cannot work on the image: {error!r}", "kind": ImageError.__name__}
-
-
-def sentence(error: Exception) -> str:
-    """What went wrong, for a person: without Python's number and quotes."""
-    if not isinstance(error, OSError) or isinstance(error, KernelError):
-        return str(error)
-    return f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror)
 
 
 def report(message: dict[str, Any]) -> None:

@@ -29,3 +29,10 @@ class KernelError(OSError):
         name = errno.errorcode.get(self.errno or 0, str(self.errno))
         said = f"{self.call}({self.subject}): {name}: {self.strerror}"
         return f"{said}: {self.hint}" if self.hint else said
+
+
+def sentence(error: Exception) -> str:
+    """What went wrong, for a person: without Python's number and quotes."""
+    if not isinstance(error, OSError) or type(error).__str__ is not OSError.__str__ or not error.strerror:
+        return str(error)
+    return f"{error.filename}: {error.strerror}" if error.filename else error.strerror

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
+_ALL_USERS = 4294967295
 _GONE = (errno.ENOENT, errno.ESRCH, errno.EINVAL)
 """What reading about a process that ends can say; the last where it has no namespaces any more."""
 
@@ -141,6 +142,11 @@ def namespaces(pid: int | str = "self") -> dict[str, int]:
     with _Reading(pid):
         directory = f"/proc/{pid}/ns"
         return {kind: int(os.readlink(f"{directory}/{kind}").split("[")[1][:-1]) for kind in os.listdir(directory)}
+
+
+def is_host_root() -> bool:
+    """Whether this process is root to the kernel, and not only in a user namespace. `user_namespaces(7)`"""
+    return os.geteuid() == 0 and _text("/proc/self/uid_map").split() == ["0", "0", str(_ALL_USERS)]
 
 
 def descriptors(pid: int | str = "self") -> int:

@@ -256,7 +256,8 @@ class BindMount(Operation):
 
     @property
     def _held_as(self) -> str:
-        return f"mount:{self.target}"
+        """Of this operation alone: one mount may cover another at the same place."""
+        return f"mount:{id(self)}"
 
     def prepare(self, context: Context) -> None:
         recursive, below = Options(self.options).recursive, _subdirectory(self.options)

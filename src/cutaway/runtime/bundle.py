@@ -19,6 +19,7 @@ from __future__ import annotations
 import os
 
 from cutaway.kernel import capabilities
+from cutaway.kernel.procfs import is_host_root
 from cutaway.plan.mounts import AttachRoot, BindMount, ChangeRoot, OpenRoot, PivotRoot, SetPropagation
 from cutaway.plan.namespaces import (
     BecomeRoot,
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from cutaway.kernel.cgroups import Layout
+    from cutaway.kernel.cgroups.hierarchy import Hierarchy
     from cutaway.plan.operation import Operation
     from cutaway.runtime.systemd import Unit
 
@@ -110,11 +112,12 @@ def compile_bundle(
     keyring: bool = True,
     preserved: int = 0,
     systemd: bool = False,
+    rootless: bool = False,
 ) -> Parts:
     """The parts of the container `identifier`. `spec`: a checked `config.json` (`specification.check`,
     `meaning.check`); `bundle`: its directory, absolute; `layout`: the host's cgroups; `filters`: a directory in which
     compiled seccomp filters are kept, if any; `preserved`: how many descriptors from 3 on the program gets;
-    `systemd`: whether that makes its cgroup.
+    `systemd`: whether that makes its cgroup; `rootless`: whether it goes without one where it needs none.
 
     Raises `InvalidConfig`, `InvalidUnit`, `UnsupportedResource`, `LibseccompMissing`.
     """
@@ -123,7 +126,10 @@ def compile_bundle(
     kinds = {KERNEL_NAMES.get(each["type"], each["type"]): each.get("path", "") for each in linux.get("namespaces", ())}
     parts = Parts()
     given = _given(spec, kinds, identifier if keyring else "", _filter(spec, bundle, identifier, filters), layout)
-    _place(parts, spec, kinds, identifier, layout, given, systemd=systemd)
+    if rootless and _needs_no_cgroup(linux):
+        _stay(kinds, layout, given)
+    else:
+        _place(parts, spec, kinds, identifier, layout, given, systemd=systemd)
     _birth(parts, linux, kinds)
     if "intelRdt" in linux:
         from cutaway.plan.resctrl import resctrl_operations
@@ -192,7 +198,7 @@ def _given(
     linux = spec.get("linux", {})
     hierarchies, links = shown_hierarchies(layout)
     given = Given({}, [], hierarchies, links, seccomp, f"_ses.{identifier}" if identifier else "")
-    given.borrows = "user" in kinds
+    given.borrows = "user" in kinds or not is_host_root()
     given.owners = linux.get("uidMappings", []), linux.get("gidMappings", [])
     return given
 
@@ -208,35 +214,49 @@ def _place(
     systemd: bool,
 ) -> None:
     """Its place among the cgroups, and what it is limited to there."""
-    from cutaway.kernel import procfs
     from cutaway.kernel.cgroups import normal
     from cutaway.plan.cgroups import DelegateCgroup, create_operations, join_operation
 
     linux = spec.get("linux", {})
     asked = linux.get("cgroupsPath", "")
     unit = _unit(asked, identifier) if systemd else None
-    paths = dict.fromkeys(layout.hierarchies, unit.path if unit else normal(cgroup_path(asked, identifier)))
-    if os.geteuid() != 0 and not linux.get("resources"):  # who may make none stays in the caller's
-        own = procfs.cgroups()
-        paths = {each: own[each.name].strip("/") for each in layout.hierarchies}
+    parts.cgroup = unit.path if unit else normal(cgroup_path(asked, identifier))
+    resources = with_default_devices(_resources(spec))
+    delegated: list[Operation] = []
+    if kinds.get("user") == kinds.get("cgroup") == "" and not given.hierarchies and _mounts_own_cgroup(spec):
+        root = next((each["hostID"] for each in linux["uidMappings"] if each["containerID"] == 0), -1)
+        delegated = [DelegateCgroup(layout.hierarchies[0].directory(parts.cgroup), root)]
+    if unit:
+        parts.unit = unit.name
+        parts.born += unit.operations(identifier, resources, layout, delegated)
     else:
-        parts.cgroup = paths[layout.hierarchies[0]]
-        resources = with_default_devices(_resources(spec))
-        delegated: list[Operation] = []
-        if kinds.get("user") == kinds.get("cgroup") == "" and not given.hierarchies and _mounts_own_cgroup(spec):
-            root = next((each["hostID"] for each in linux["uidMappings"] if each["containerID"] == 0), -1)
-            delegated = [DelegateCgroup(next(iter(paths)).directory(parts.cgroup), root)]
-        if unit:
-            parts.unit = unit.name
-            parts.born += unit.operations(identifier, resources, layout, delegated)
-        else:
-            parts.before += [*create_operations(parts.cgroup, resources, layout), *delegated]
-            join = join_operation(parts.cgroup, layout)
-            (parts.born if "user" in kinds else given.join_cgroup).append(join)
+        parts.before += [*create_operations(parts.cgroup, resources, layout), *delegated]
+        join = join_operation(parts.cgroup, layout)
+        (parts.born if "user" in kinds else given.join_cgroup).append(join)
     if "cgroup" not in kinds:
-        directories = {os.path.basename(each.mount_point): each.directory(path) for each, path in paths.items()}
-        given.cgroups = directories if given.hierarchies else {"": next(iter(directories.values()))}
+        _show_cgroups(given, {each: each.directory(parts.cgroup) for each in layout.hierarchies})
         parts.late = frozenset(given.cgroups.values()) if unit else frozenset()
+
+
+def _needs_no_cgroup(linux: dict[str, Any]) -> bool:
+    """Device rules alone are no reason: who has no powers over the host's devices gives none."""
+    limits = (name for name, value in linux.get("resources", {}).items() if value and name != "devices")
+    return not linux.get("cgroupsPath") and not any(limits)
+
+
+def _stay(kinds: dict[str, str], layout: Layout, given: Given) -> None:
+    """It stays in the caller's cgroups."""
+    from cutaway.kernel import procfs
+
+    if "cgroup" not in kinds:
+        own = procfs.cgroups()
+        _show_cgroups(given, {each: each.directory(own[each.name].strip("/")) for each in layout.hierarchies})
+
+
+def _show_cgroups(given: Given, directories: dict[Hierarchy, str]) -> None:
+    """Of each hierarchy, only the container's own directory."""
+    by_name = {os.path.basename(each.mount_point): directory for each, directory in directories.items()}
+    given.cgroups = by_name if given.hierarchies else {"": next(iter(by_name.values()))}
 
 
 def _resources(spec: dict[str, Any]) -> dict[str, Any]:

@@ -324,7 +324,7 @@ def _borrowed_devices(devices: list[dict[str, Any]]) -> Iterator[Operation]:
     """In a user namespace no device can be made: those of the host are bound."""
     made = [MakeDevice(each["path"], each["type"]) for each in devices if each["type"] == "p"]
     paths = [each.path for each in _STANDARD_DEVICES] + [each["path"] for each in devices if each["type"] != "p"]
-    yield from (BindMount(path, path, ["bind"]) for path in paths)
+    yield from (BindMount(path, path, ["bind"]) for path in dict.fromkeys(paths))
     yield from made
     yield from _STANDARD_LINKS
 

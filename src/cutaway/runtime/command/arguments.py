@@ -41,7 +41,7 @@ def parse(words: list[str], syntax: Syntax) -> tuple[dict[str, Any], list[str]]:
         if kind is None:
             raise Misuse(f"flag provided but not defined: -{name}")
         if kind == FLAG:
-            found[name] = _truth(name, value) if equals else True
+            found[name] = truth(name, value) if equals else True
             continue
         if not equals and not waiting:
             raise Misuse(f"flag needs an argument: -{name}")
@@ -50,7 +50,8 @@ def parse(words: list[str], syntax: Syntax) -> tuple[dict[str, Any], list[str]]:
     return found, waiting[::-1]
 
 
-def _truth(name: str, value: str) -> bool:
+def truth(name: str, value: str) -> bool:
+    """What the value of a flag says. Raises `Misuse`."""
     words = {"true": True, "1": True, "t": True, "false": False, "0": False, "f": False}
     if value.lower() not in words:
         raise Misuse(f'invalid boolean value "{value}" for -{name}: expected true or false')

@@ -25,6 +25,7 @@ import _signal  # type: ignore[import-not-found]
 import _socket
 import os
 
+from cutaway.kernel.errors import sentence
 from cutaway.kernel.namespaces import CLONE_PARENT, clone
 from cutaway.kernel.prctl import set_dumpable, set_parent_death_signal
 from cutaway.plan.plan import apply
@@ -56,7 +57,7 @@ class Child:
 
     `joins` is done before it is cloned, into new namespaces (`flags`), by a process made for that. `lock`: a descriptor
     of the parent's that it must not hold on to. `prepares`: operations that it prepares itself, as its parent cannot,
-    or not yet. `rootless`: its parent is an ordinary user's. `homeless`: the user whose home its program is to know.
+    or not yet. `rootless`: its parent is not the host's root. `homeless`: the user whose home its program is to know.
     """
 
     def __init__(
@@ -87,7 +88,7 @@ class Child:
 def bear(child: Child, context: Context) -> Process:
     """Clones the process. Raises `Failure`, `OSError`."""
     ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
-    set_dumpable(child.rootless)  # an ordinary user may not write to /proc/PID of who is not
+    set_dumpable(child.rootless)  # others than the host's root may not write to /proc/PID of who is not
     if child.joins:
         return _bear_elsewhere(child, context, ours, theirs)
     pid, pidfd = clone(child.flags, context.descriptors.get("cgroup", -1))
@@ -131,7 +132,7 @@ def _clone_sibling(report: _socket.socket, told: int, child: Child, context: Con
 
 
 def _tell_failure(report: _socket.socket, error: BaseException) -> None:
-    said = str(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
+    said = sentence(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
     tell_failure(report, f"unable to start container process: {said}" if isinstance(error, ExecError) else said)
 
 

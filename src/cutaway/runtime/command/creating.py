@@ -7,6 +7,7 @@ import os
 import time
 
 from cutaway.kernel.cgroups import host_layout
+from cutaway.kernel.procfs import is_host_root
 from cutaway.plan.operation import Context, Operation, dump
 from cutaway.plan.plan import apply
 from cutaway.runtime import meaning, specification
@@ -68,6 +69,7 @@ class Creation:
         options = invocation.options
         self._invocation, self._starts_at_once = invocation, starts_at_once
         self._terminal = Terminal(options["console-socket"], detached=detached)
+        self._host_root = is_host_root()
         self._kept = preserve(options["preserve-fds"])
         self._bundle, self._config = _read_bundle(options["bundle"])
         self._spec = _checked(self._config, self._bundle)
@@ -82,6 +84,7 @@ class Creation:
             keyring=not options["no-new-keyring"],
             preserved=self._kept,
             systemd=invocation.systemd,
+            rootless=not self._host_root if invocation.rootless is None else invocation.rootless,
         )
         for warning in self._parts.warnings:
             invocation.log.warning(warning)
@@ -121,8 +124,8 @@ class Creation:
 
     def _bear(self, context: Context) -> Process:
         parts, program = self._parts, self._spec["process"]
-        rootless = os.geteuid() != 0
-        for operation in [*parts.joins, *parts.born] if rootless else parts.prepared:
+        powerless = os.geteuid() != 0
+        for operation in [*parts.joins, *parts.born] if powerless else parts.prepared:
             operation.prepare(context)
         child = Child(
             parts.setup,
@@ -135,8 +138,8 @@ class Creation:
             gate=None if self._starts_at_once else _listen_at(self.container),
             waits_at_birth=bool(parts.born),
             waits_mounted=bool(parts.ready),
-            prepares=parts.inside if rootless else parts.prepared_late,
-            rootless=rootless,
+            prepares=parts.inside if powerless else parts.prepared_late,
+            rootless=not self._host_root,
             homeless=None if has_home(program) else program.get("user", {}).get("uid", 0),
         )
         process = bear(child, context)

@@ -47,7 +47,7 @@ def execute(invocation: Invocation) -> int:
         invocation.log.warning(warning)
     operations = entering(
         described | {"capabilities": wanted},
-        [_join(container, options["cgroup"])],
+        _join(container, options["cgroup"]),
         [kind for kind in FLAGS if identity(kind, container.pid) != identity(kind)],
         _filter(config, container.state(status), invocation.filters(config)),
         kept,
@@ -154,15 +154,19 @@ def _filter(config: dict[str, Any], state: dict[str, Any], directory: str) -> Lo
     return filter_operation(profile, state, directory) if profile else None
 
 
-def _join(container: Container, below: list[str]) -> JoinCgroup:
-    """By which it joins the container's cgroup, or those `below` it: `PATH`, or `CONTROLLER,…:PATH`."""
+def _join(container: Container, below: list[str]) -> list[Operation]:
+    """By which it joins the container's cgroup, if it has one, or those `below` it: `PATH`, or `CONTROLLER,…:PATH`."""
     layout, path = host_layout(), container.facts["cgroup"]
+    if not path and not below:
+        return []
+    if not path:
+        raise Failure(f"container {container.id} has no cgroup of its own")
     if not below:
-        return join_operation(path, layout, container.pid)
+        return [join_operation(path, layout, container.pid)]
     wanted = _by_controller(below)
     tasks = [each.join_file(f"{path.strip('/')}/{_chosen(each.controllers, wanted)}") for each in _versions(layout, 1)]
     directory = layout.unified.directory(f"{path.strip('/')}/{wanted.get('', '')}") if layout.unified else ""
-    return JoinCgroup(tasks, directory)
+    return [JoinCgroup(tasks, directory)]
 
 
 def _by_controller(below: list[str]) -> dict[str, str]:

@@ -6,7 +6,8 @@ import gc
 import os
 import sys
 
-from cutaway.runtime.command.arguments import FLAG, LIST, NUMBER, VALUE, Syntax, parse
+from cutaway.kernel.errors import sentence
+from cutaway.runtime.command.arguments import FLAG, LIST, NUMBER, VALUE, Syntax, parse, truth
 from cutaway.runtime.command.failure import Failure, Misuse
 
 TYPE_CHECKING = False
@@ -18,8 +19,9 @@ if TYPE_CHECKING:
 ROOT = "/run/cutaway-oci"
 _MANY = 1 << 30
 _GLOBAL = Syntax(
-    {"root": VALUE, "log": VALUE, "log-format": VALUE, "debug": FLAG, "systemd-cgroup": FLAG, "version": FLAG,
-     "help": FLAG}, "command [arguments...]", 0, _MANY, {"v": "version", "h": "help"},
+    {"root": VALUE, "log": VALUE, "log-format": VALUE, "debug": FLAG, "systemd-cgroup": FLAG,
+     "rootless": VALUE, "version": FLAG, "help": FLAG}, "command [arguments...]",
+    0, _MANY, {"v": "version", "h": "help"},
 )  # fmt: skip
 _CREATE = {"bundle": VALUE, "console-socket": VALUE, "pid-file": VALUE, "no-pivot": FLAG, "no-new-keyring": FLAG,
            "preserve-fds": NUMBER}  # fmt: skip
@@ -59,14 +61,23 @@ _INTERRUPTED = 130
 
 
 class Invocation:
-    """What a verb is called with. `root`: where containers are kept; `systemd`: whether it is to make their cgroups."""
+    """What a verb is called with. `root`: where containers are kept; `systemd`: whether it is to make their cgroups;
+    `rootless`: whether a container that needs no cgroup goes without; None: where this is not the host's root."""
 
-    __slots__ = ("log", "operands", "options", "root", "systemd")
+    __slots__ = ("log", "operands", "options", "root", "rootless", "systemd")
 
     def __init__(
-        self, root: str, log: Log, options: dict[str, Any], operands: list[str], *, systemd: bool = False
+        self,
+        root: str,
+        log: Log,
+        options: dict[str, Any],
+        operands: list[str],
+        *,
+        systemd: bool = False,
+        rootless: bool | None = None,
     ) -> None:
-        self.root, self.log, self.options, self.operands, self.systemd = root, log, options, operands, systemd
+        self.root, self.log, self.options, self.operands = root, log, options, operands
+        self.systemd, self.rootless = systemd, rootless
 
     def filters(self, spec: dict[str, Any]) -> str:
         """The directory in which compiled seccomp filters are kept, made if the container is to have one."""
@@ -117,7 +128,7 @@ def _call(verb: str, words: list[str], options: dict[str, Any], log: Log) -> int
         log.error(str(error))
         return 1
     except (Failure, OSError, ValueError) as error:
-        log.error(f"{_PREFIX.get(verb, '')}{error}")
+        log.error(f"{_PREFIX.get(verb, '')}{sentence(error)}")
         return _EXEC_FAILED if verb == "exec" else getattr(error, "exit_code", 1)
     except KeyboardInterrupt:
         log.error(f"{_PREFIX.get(verb, '')}interrupted")
@@ -141,9 +152,27 @@ def _carry_out(verb: str, words: list[str], options: dict[str, Any], log: Log) -
         protect()
     name = f"cutaway.runtime.command.{module}"
     __import__(name)
-    root = os.path.abspath(options["root"] or ROOT)
-    invocation = Invocation(root, log, given, operands, systemd=options["systemd-cgroup"])
+    root = os.path.abspath(options["root"] or _default_root())
+    rootless = _truth_or_auto(options["rootless"])
+    invocation = Invocation(root, log, given, operands, systemd=options["systemd-cgroup"], rootless=rootless)
     return int(getattr(sys.modules[name], function)(invocation))
+
+
+def _truth_or_auto(said: str) -> bool | None:
+    return None if said in ("", "auto") else truth("rootless", said)
+
+
+def _default_root() -> str:
+    """That of an ordinary user is with what ends with the session, and marked as not to be tidied away before."""
+    from cutaway.kernel.procfs import is_host_root
+
+    session = os.environ.get("XDG_RUNTIME_DIR")
+    called_root = os.geteuid() == 0 and os.environ.get("USER") == "root"  # as runc has it
+    if not session or called_root or is_host_root():
+        return ROOT
+    root = f"{session}/{os.path.basename(ROOT)}"
+    os.makedirs(root, 0o1700, exist_ok=True)
+    return root
 
 
 def _need_systemd() -> None:

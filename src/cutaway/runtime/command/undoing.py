@@ -5,6 +5,7 @@ from __future__ import annotations
 import _signal  # type: ignore[import-not-found]
 import os
 
+from cutaway.kernel.errors import sentence
 from cutaway.runtime.command.container import Container
 from cutaway.runtime.command.failure import Failure
 
@@ -82,7 +83,7 @@ def _run_poststop(container: Container, hooks: dict[str, Any], log: Log) -> None
         try:
             hook.apply(context)
         except OSError as error:
-            log.warning(str(error))
+            log.warning(sentence(error))
 
 
 def end(container: Container) -> None:
