@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from itertools import count
 
 from cutaway.kernel import mounts
 from cutaway.kernel.errors import KernelError
@@ -254,11 +255,6 @@ class BindMount(Operation):
     gid_mappings: list[dict[str, int]] = []
     manual = "mount(8)"
 
-    @property
-    def _held_as(self) -> str:
-        """Of this operation alone: one mount may cover another at the same place."""
-        return f"mount:{id(self)}"
-
     def prepare(self, context: Context) -> None:
         recursive, below = Options(self.options).recursive, _subdirectory(self.options)
         held = (
@@ -266,7 +262,8 @@ class BindMount(Operation):
             if below
             else mounts.clone_tree(self.source, recursive=recursive)
         )
-        context.descriptors[self._held_as] = held
+        names = (f"{self._held_as}{number}" for number in count())
+        context.descriptors[next(name for name in names if name not in context.descriptors)] = held
         if self.uid_mappings:
             self._map_owners(held)
 
@@ -277,8 +274,15 @@ class BindMount(Operation):
         finally:
             os.close(users)
 
+    @property
+    def _held_as(self) -> str:
+        """Followed by a number: one mount may cover another at the same place. No path has a NUL in it."""
+        return f"mount:{self.target}\0"
+
     def apply(self, context: Context) -> None:
-        _attach(context.descriptors[self._held_as], context.root, self.target, Options(self.options))
+        held = context.descriptors.pop(next(name for name in context.descriptors if name.startswith(self._held_as)))
+        _attach(held, context.root, self.target, Options(self.options))
+        os.close(held)
 
     def subject(self) -> str:
         return self.target
