@@ -18,7 +18,7 @@ import pytest
 RUNTIME = str(Path(sys.executable).with_name("cutaway-oci"))
 PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 DEFAULT_CAPABILITIES = ["CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_KILL", "CAP_SETGID", "CAP_SETUID", "CAP_NET_BIND_SERVICE"]
-_NOBODY = 65534
+NOBODY = 65534
 _numbers = itertools.count(1)
 
 LEAST: dict[str, Any] = {
@@ -109,6 +109,17 @@ class Bundle:
     def bind(self, source: object, destination: str, *options: str, **more: Any) -> None:
         self.mount(destination, "none", str(source), *(options or ("bind",)), **more)
 
+    def give_to_nobody(self) -> None:
+        """Writes it as one of the user NOBODY's, with a container of that user alone."""
+        self.with_namespace("user")
+        mapping = [{"containerID": 0, "hostID": NOBODY, "size": 1}]
+        self.linux |= {"uidMappings": mapping, "gidMappings": mapping}
+        self.write()
+        for path in (self.directory, *self.directory.rglob("*")):
+            os.chown(path, NOBODY, NOBODY, follow_symlinks=False)
+        for path in list(self.directory.parents)[:3]:
+            path.chmod(0o755)
+
     def write(self) -> None:
         (self.directory / "config.json").write_text(json.dumps(self.spec))
 
@@ -171,7 +182,7 @@ def python_of_everybody() -> str:
         try:
             subprocess.run(
                 [path, "-IS", RUNTIME, "--version"],
-                user=_NOBODY, group=_NOBODY, extra_groups=[], check=True, capture_output=True, cwd="/",
+                user=NOBODY, group=NOBODY, extra_groups=[], check=True, capture_output=True, cwd="/",
             )  # fmt: skip
         except (OSError, subprocess.CalledProcessError):
             continue

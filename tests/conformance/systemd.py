@@ -1,8 +1,13 @@
-"""A systemd of its own: this machine's program as PID 1 of new namespaces, over the machine's files, with cgroups of
-the same layout as the machine's below one that ends with it. It starts nothing by itself.
+"""Systemds of its own. The system's: this machine's program as PID 1 of new namespaces, over the machine's files, with
+cgroups of the same layout as the machine's below one that ends with it. It starts nothing by itself.
 
     with booted() as systemd:
         systemd("systemctl", "is-system-running")
+
+And a user's, below a cgroup that was given to the user:
+
+    with session() as systemd:
+        systemd("systemctl", "--user", "status")
 """
 
 from __future__ import annotations
@@ -19,6 +24,8 @@ from pathlib import Path
 import pytest
 
 from cutaway.kernel.cgroups import Cgroup, host_layout
+from tests.children import wait_until
+from tests.conformance.bundles import NOBODY
 
 INIT = "/lib/systemd/systemd"
 TOOLS = ("unshare", "nsenter", "systemctl", "busctl", INIT)
@@ -106,3 +113,71 @@ def _wait_until_booted(init: subprocess.Popen[bytes], console: int) -> Systemd:
             return systemd
         time.sleep(0.05)  # of its start, systemd gives no notice to who is no unit of it
     pytest.skip(f"no systemd boots here: {os.pread(console, 4096, 0).decode(errors='replace')}")
+
+
+SESSION = """
+mkdir -p /run/systemd && mount -t tmpfs tmpfs /run/systemd && mkdir /run/systemd/system
+echo 0 > {cgroup}/cgroup.procs
+exec {user} {init} --user --unit=alone.target --log-target=console
+"""
+
+
+class UserSystemd:
+    """Runs commands as the user whose systemd it is. `path`: of its cgroup."""
+
+    def __init__(self, pid: int, path: str, caller: Path, user: list[str]) -> None:
+        self.path = path
+        join = f'echo 0 > {caller}/cgroup.procs; exec "$@"'
+        self.within = ("nsenter", f"--target={pid}", "--mount", "sh", "-ec", join, "sh", *user)
+
+    def __call__(self, *command: str) -> str:
+        done = subprocess.run(
+            [*self.within, *command], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30, check=False
+        )
+        return (done.stdout + done.stderr).strip()
+
+    def property(self, unit: str, name: str) -> str:
+        """As `systemctl show` says it."""
+        return self("systemctl", "--user", "show", f"--property={name}", "--value", unit)
+
+
+@contextmanager
+def session() -> Iterator[UserSystemd]:
+    """Of NOBODY. Skips the test on hosts that are not on pure version 2, where no user may have cgroups."""
+    if missing := [tool for tool in (*TOOLS, "setpriv") if not shutil.which(tool)]:
+        pytest.skip(f"needs {', '.join(missing)}")
+    if any(each.version == 1 for each in host_layout().hierarchies):
+        pytest.skip("not on pure cgroup v2")
+    cgroup = Cgroup(f"cutaway-session-{os.getpid()}", host_layout())
+    cgroup.create()
+    place = Path(cgroup.directories[0])
+    (place / "caller").mkdir()
+    with tempfile.TemporaryDirectory() as directory:
+        user = _user(Path(directory))
+        _give_away(place, Path(directory))
+        script = SESSION.format(cgroup=place, user=" ".join(user), init=INIT)
+        manager = subprocess.Popen(["unshare", "--mount", "sh", "-ec", script], stdin=subprocess.DEVNULL)
+        try:
+            wait_until(Path(directory, "systemd/private").exists)
+            yield UserSystemd(manager.pid, cgroup.path, place / "caller", user)
+        finally:
+            manager.kill()
+            manager.wait()
+            cgroup.kill()
+            cgroup.remove(10)
+
+
+def _user(runtime: Path) -> list[str]:
+    units = runtime / "systemd/user"
+    units.mkdir(parents=True)
+    (units / "alone.target").write_text("[Unit]\nDefaultDependencies=no\n")
+    identity = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
+    return [*identity, "env", "-i", f"PATH={os.environ['PATH']}", f"XDG_RUNTIME_DIR={runtime}", "HOME=/"]
+
+
+def _give_away(cgroup: Path, runtime: Path) -> None:
+    """As systemd does with what it delegates to a user. <https://systemd.io/CGROUP_DELEGATION>"""
+    files = ("cgroup.procs", "cgroup.subtree_control", "cgroup.threads")
+    delegated = [part / file for part in (cgroup, cgroup / "caller") for file in ("", *files)]
+    for path in [runtime, *runtime.rglob("*"), *delegated]:
+        os.chown(path, NOBODY, NOBODY)

@@ -19,7 +19,7 @@ import pytest
 
 from cutaway.kernel.cgroups import host_layout
 from cutaway.kernel.namespaces import FLAGS
-from tests.conformance.bundles import RUNTIME, Bundle, python_of_everybody
+from tests.conformance.bundles import NOBODY, RUNTIME, Bundle, python_of_everybody
 from tests.conformance.test_config import Mounted, in_terminal
 
 pytestmark = pytest.mark.document("config-linux.md")
@@ -165,23 +165,13 @@ def test_a_container_with_users_of_its_own_has_all_that_others_have(bundle: Bund
     assert shown.split() == ["mapped", "50", "77", "1", "1", "1", "1"]
 
 
-NOBODY = 65534
-
-
 @must("User namespace mappings")
 def test_an_ordinary_user_has_a_container_with_one_user(bundle: Bundle) -> None:
-    bundle.with_namespace("user")
-    mapping = [{"containerID": 0, "hostID": NOBODY, "size": 1}]
-    bundle.linux |= {"uidMappings": mapping, "gidMappings": mapping}
     del bundle.linux["cgroupsPath"]
     bundle.spec["hostname"] = "rootless"
     bundle.mount("/sys/fs/cgroup", "cgroup", "cgroup", "ro")
     bundle.process["args"] = ["sh", "-ec", "id -u; hostname; touch /made; echo x > /dev/null; ls -d /sys/fs/cgroup"]
-    bundle.write()
-    for path in (bundle.directory, *bundle.directory.rglob("*")):
-        os.chown(path, NOBODY, NOBODY, follow_symlinks=False)
-    for path in (bundle.directory.parent, bundle.directory.parent.parent, bundle.directory.parent.parent.parent):
-        path.chmod(0o755)
+    bundle.give_to_nobody()
     done = subprocess.run(
         [python_of_everybody(), "-IS", RUNTIME, "run", "--bundle", str(bundle.directory), bundle.id],
         user=NOBODY, group=NOBODY, extra_groups=[], capture_output=True, text=True, timeout=30, check=False,
@@ -190,6 +180,30 @@ def test_an_ordinary_user_has_a_container_with_one_user(bundle: Bundle) -> None:
     assert done.stdout.split() == ["0", "rootless", "/sys/fs/cgroup"], done.stderr
     assert os.stat(bundle.rootfs / "made").st_uid == NOBODY
     assert (bundle.directory / "cutaway-oci").stat().st_mode & 0o7777 == 0o1700
+
+
+@must("User namespace mappings")
+def test_an_ordinary_user_executes_in_a_container(bundle: Bundle) -> None:
+    del bundle.linux["cgroupsPath"]
+    bundle.process["args"] = ["sleep", "1000"]
+    bundle.give_to_nobody()
+    command = [python_of_everybody(), "-IS", RUNTIME, "--root", str(bundle.directory / "state")]
+
+    def does(*words: str) -> subprocess.CompletedProcess[bytes]:
+        with open(bundle.directory / "said", "w+b") as said:
+            code = subprocess.run(
+                [*command, *words], user=NOBODY, group=NOBODY, extra_groups=[], timeout=30, check=False, cwd="/",
+                stdin=subprocess.DEVNULL, stdout=said, stderr=said,
+            ).returncode  # fmt: skip
+            said.seek(0)
+            return subprocess.CompletedProcess(words, code, said.read())
+
+    try:
+        assert does("run", "--detach", "--bundle", str(bundle.directory), bundle.id).stdout == b""
+        assert does("exec", bundle.id, "sh", "-c", "id -u; cat /proc/1/comm").stdout.split() == [b"0", b"sleep"]
+        assert does("exec", bundle.id, "sh", "-c", "exit 7").returncode == 7
+    finally:
+        assert does("delete", "--force", bundle.id).returncode == 0
 
 
 @must("User namespace mappings")

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from cutaway.kernel.cgroups import Cgroup, host_layout
-from tests.conformance.bundles import RUNTIME, Bundle
-from tests.conformance.systemd import Systemd, booted
+from tests.conformance.bundles import RUNTIME, Bundle, python_of_everybody
+from tests.conformance.systemd import Systemd, UserSystemd, booted, session
 from tests.dockerd import DockerWithSystemd
 
 MEBI = 1 << 20
@@ -28,7 +28,7 @@ def systemd() -> Iterator[Systemd]:
 class Contained:
     """A bundle's container whose cgroup is `unit`."""
 
-    def __init__(self, systemd: Systemd, bundle: Bundle) -> None:
+    def __init__(self, systemd: Systemd | UserSystemd, bundle: Bundle) -> None:
         self.systemd, self.bundle = systemd, bundle
         self.unit = f"cutaway-{bundle.id}.scope"
         bundle.linux["cgroupsPath"] = f"system.slice:cutaway:{bundle.id}"
@@ -94,8 +94,10 @@ def _is_v2() -> bool:
 @pytest.mark.vm
 def test_a_container_is_a_scope_with_its_limits(contained: Contained) -> None:
     _limit(contained.bundle)
+    contained.bundle.spec["annotations"] = {"org.systemd.property.TimeoutStopUSec": "uint64 7000000"}
     assert contained.create("sleep", "1000") == ""
     assert contained.shows("ActiveState") == "active"
+    assert contained.shows("TimeoutStopUSec") == "7s"
     assert contained.shows("ControlGroup") == f"/system.slice/{contained.unit}"
     assert contained.shows("Delegate") == "yes"
     assert contained.shows("TasksMax") == "32"
@@ -203,6 +205,54 @@ def test_a_scope_of_somebody_else_is_left_alone(contained: Contained, bundles: C
     other.bundle.linux["cgroupsPath"] = contained.bundle.linux["cgroupsPath"]
     assert "not empty" in other.create("true")
     assert json.loads(contained("state", contained.bundle.id).stdout)["status"] == "created"
+
+
+class ContainedOfUser(Contained):
+    """The same for an ordinary user and the systemd of that user."""
+
+    def __init__(self, systemd: UserSystemd, bundle: Bundle) -> None:
+        super().__init__(systemd, bundle)
+        self.path = f"{systemd.path}/user.slice/{self.unit}"
+        bundle.linux["cgroupsPath"] = f"user.slice:cutaway:{bundle.id}"
+
+    def create(self, *args: str) -> str:
+        self.bundle.process["args"] = list(args)
+        (self.bundle.directory / "said").touch()
+        self.bundle.give_to_nobody()
+        return super().create(*args)
+
+    @property
+    def _command(self) -> list[str]:
+        state = str(self.bundle.directory / "state")
+        return [*self.systemd.within, python_of_everybody(), "-IS", RUNTIME, "--root", state, "--systemd-cgroup"]
+
+
+@pytest.fixture
+def of_user(bundle: Bundle) -> Iterator[ContainedOfUser]:
+    with session() as systemd:
+        contained = ContainedOfUser(systemd, bundle)
+        yield contained
+        contained("delete", "--force", bundle.id)
+
+
+@pytest.mark.vm
+def test_a_users_container_is_a_scope_of_the_users_systemd(of_user: ContainedOfUser) -> None:
+    identifier = of_user.bundle.id
+    _limit(of_user.bundle)
+    assert of_user.create("sleep", "1000") == ""
+    assert of_user.shows("ControlGroup") == f"/{of_user.path}"
+    assert (of_user.shows("MemoryMax"), of_user.shows("TasksMax")) == (str(64 * MEBI), "32")
+    assert of_user.holds("memory", "memory.max") == str(64 * MEBI)
+    assert of_user("start", identifier).returncode == 0
+    executed = of_user("exec", identifier, "cat", "/proc/self/cgroup")
+    assert executed.stdout == "0::/\n", executed.stderr
+    assert of_user("update", "--pids-limit", "16", identifier).returncode == 0
+    assert (of_user.shows("TasksMax"), of_user.holds("pids", "pids.max")) == ("16", "16")
+    assert of_user("pause", identifier).returncode == of_user("resume", identifier).returncode == 0
+    deleted = of_user("delete", "--force", identifier)
+    assert deleted.returncode == 0, deleted.stderr
+    assert of_user.shows("ActiveState") == "inactive"
+    assert not Path(Cgroup(of_user.path, host_layout()).directory("memory")).exists()
 
 
 @pytest.mark.docker

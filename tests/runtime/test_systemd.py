@@ -8,7 +8,7 @@ import pytest
 
 from cutaway.kernel.cgroups import Layout
 from cutaway.plan.cgroups import create_operations
-from cutaway.runtime.systemd import InvalidUnit, Unit, properties, slice_path
+from cutaway.runtime.systemd import InvalidUnit, Unit, annotated, properties, slice_path
 
 V1 = Layout.of([[1, f"/c/{name}", [name]] for name in ("memory", "cpu", "cpuset", "pids", "devices")])
 V2 = Layout.of([[2, "/c", ["memory", "cpu", "cpuset", "pids", "io"]]])
@@ -106,3 +106,32 @@ def test_device_rules_that_systemd_has_no_words_for_are_left_to_the_kernel() -> 
         ["DevicePolicy", "s", "auto"],
         ["DeviceAllow", "a(ss)", []],
     ]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "told"),
+    [
+        ("KillSignal", "37", ["KillSignal", "i", 37]),
+        ("TimeoutStopUSec", "uint64 10000000", ["TimeoutStopUSec", "t", 10_000_000]),
+        ("TimeoutStopSec", "uint64 10", ["TimeoutStopUSec", "t", 10_000_000]),
+        ("CollectMode", "'inactive-or-failed'", ["CollectMode", "s", "inactive-or-failed"]),
+        ("SendSIGHUP", "true", ["SendSIGHUP", "b", True]),
+        ("After", "['a.service', \"b.service\"]", ["After", "as", ["a.service", "b.service"]]),
+        ("Before", "@as []", ["Before", "as", []]),
+    ],
+)
+def test_annotations_are_properties(name: str, text: str, told: list[Any]) -> None:
+    assert list(annotated({"other": "x", f"org.systemd.property.{name}": text})) == [told]
+
+
+@pytest.mark.parametrize(
+    "text", ["", "x", "'x", "byte 256", "uint64 -1", "[]", "[1, 'a']", "(1, 2)", "boolean 1", "'a\\\\'"]
+)
+def test_what_is_no_value_is_refused(text: str) -> None:
+    with pytest.raises(InvalidUnit, match="org.systemd.property.X"):
+        list(annotated({"org.systemd.property.X": text}))
+
+
+def test_what_is_no_property_is_refused() -> None:
+    with pytest.raises(InvalidUnit, match="X-Y cannot be a property"):
+        list(annotated({"org.systemd.property.X-Y": "1"}))

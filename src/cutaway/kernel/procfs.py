@@ -149,6 +149,16 @@ def is_host_root() -> bool:
     return os.geteuid() == 0 and _text("/proc/self/uid_map").split() == ["0", "0", str(_ALL_USERS)]
 
 
+def outer_uid() -> int:
+    """The user of this process as whoever is outside its user namespace knows them. `user_namespaces(7)`"""
+    inner = os.geteuid()
+    for line in _text("/proc/self/uid_map").splitlines():
+        first, outer, count = map(int, line.split())
+        if first <= inner < first + count:
+            return outer + inner - first
+    return inner
+
+
 def descriptors(pid: int | str = "self") -> int:
     """How many file descriptors it has open."""
     with _Reading(pid):

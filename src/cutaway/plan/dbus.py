@@ -11,6 +11,8 @@ import os
 import struct
 import sys
 
+from cutaway.kernel.procfs import outer_uid
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -108,7 +110,7 @@ class Connection:
     def _authenticate(self) -> None:
         """By the credentials that the kernel tells the other side. `BEGIN` goes with them: systemd does not look at a
         message that it reads together with that word before another comes."""
-        user = str(os.geteuid()).encode().hex().encode()
+        user = str(outer_uid()).encode().hex().encode()
         self._socket.sendall(b"\0AUTH EXTERNAL " + user + b"\r\nBEGIN\r\n")
         answer = b""
         while not answer.endswith(b"\r\n"):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 
+from cutaway.kernel import procfs
 from cutaway.plan.dbus import Connection, DBusError, types
 from cutaway.plan.operation import Context, Operation
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from typing import Any, Self
 
 SOCKET = "/run/systemd/private"
-"""systemd's own, which is there without a D-Bus daemon, for root."""
+"""The system's own, which is there without a D-Bus daemon, for root. Each user's has one, too."""
 _NAME = "org.freedesktop.systemd1"
 _OBJECT = "/org/freedesktop/systemd1"
 _PATIENCE = 30.0
@@ -26,14 +27,19 @@ _NOT_THERE = ("org.freedesktop.systemd1.NoSuchUnit", "org.freedesktop.DBus.Error
 """What systemd calls it that there is no such unit, and that there never can be one of that name."""
 
 
-class Systemd:
-    """A conversation with systemd. What it refuses is raised as `DBusError`."""
+def user_socket() -> str:
+    """Where the systemd of the user who runs this listens. `user@.service(5)`"""
+    return f"{os.environ.get('XDG_RUNTIME_DIR') or f'/run/user/{procfs.outer_uid()}'}/systemd/private"
 
-    def __init__(self) -> None:
+
+class Systemd:
+    """A conversation with the systemd that listens at `socket`. What it refuses is raised as `DBusError`."""
+
+    def __init__(self, socket: str = SOCKET) -> None:
         try:
-            self._connection = Connection(SOCKET, _PATIENCE)
+            self._connection = Connection(socket, _PATIENCE)
         except OSError as error:
-            raise OSError(error.errno or 0, f"systemd cannot be asked at {SOCKET}: {error.strerror or error}") from None
+            raise OSError(error.errno or 0, f"systemd cannot be asked at {socket}: {error.strerror or error}") from None
 
     def __enter__(self) -> Self:
         return self
@@ -56,22 +62,31 @@ class Systemd:
     def value(self, unit: str, name: str) -> Any:
         """A property of a unit, which its own kind has."""
         (path,) = self.manager("GetUnit", "s", unit)
-        interface = f"{_NAME}.{'Slice' if unit.endswith('.slice') else 'Scope'}"
-        (value,) = self._connection.call(_NAME, path, "org.freedesktop.DBus.Properties.Get", "ss", interface, name)
+        return self._property(path, "Slice" if unit.endswith(".slice") else "Scope", name)
+
+    def cgroup(self) -> str:
+        """The path of the cgroup below which it makes others."""
+        return str(self._property(_OBJECT, "Manager", "ControlGroup"))
+
+    def _property(self, path: str, interface: str, name: str) -> Any:
+        get = "org.freedesktop.DBus.Properties.Get"
+        (value,) = self._connection.call(_NAME, path, get, "ss", f"{_NAME}.{interface}", name)
         return value
 
 
 class StartUnit(Operation):
     """A transient unit, which ends with the container: a scope with the container's first process in it, or a slice.
-    `properties`: name, D-Bus signature and value of each. Undo stops it and has systemd forget that it failed."""
+    `properties`: name, D-Bus signature and value of each; `socket`: whose systemd. Undo stops it and has systemd forget
+    that it failed."""
 
     unit: str
     properties: list[list[Any]]
+    socket: str = SOCKET
     manual = "systemd.scope(5)"
     needs_process = True
 
     def apply(self, context: Context) -> None:
-        with Systemd() as systemd:
+        with Systemd(self.socket) as systemd:
             try:
                 result = systemd.job("StartTransientUnit", "ssa(sv)a(sa(sv))", *self._arguments([context.pid]))
             except DBusError as error:
@@ -80,9 +95,9 @@ class StartUnit(Operation):
             raise OSError(errno.EREMOTEIO, f"systemd does not start {self.unit}: {result} (journalctl -u {self.unit})")
 
     def undo(self, context: Context) -> None:  # noqa: ARG002
-        if not os.path.exists(SOCKET):  # its units ended with systemd
+        if not os.path.exists(self.socket):  # its units ended with systemd
             return
-        with Systemd() as systemd:
+        with Systemd(self.socket) as systemd:
             for method, *arguments in (("StopUnit", "ss", self.unit, "replace"), ("ResetFailedUnit", "s", self.unit)):
                 try:
                     (systemd.job if method == "StopUnit" else systemd.manager)(method, *arguments)
@@ -92,10 +107,12 @@ class StartUnit(Operation):
 
     def shell(self) -> str:
         words = _busctl("ssa(sv)a(sa(sv))", self._arguments([0])).replace("PIDs au 1 0", 'PIDs au 1 "$PID"')
-        return f"busctl call {_NAME} {_OBJECT} {_NAME}.Manager StartTransientUnit 'ssa(sv)a(sa(sv))' {words}"
+        call = f"busctl {_whose(self.socket)}call {_NAME} {_OBJECT} {_NAME}.Manager"
+        return f"{call} StartTransientUnit 'ssa(sv)a(sa(sv))' {words}"
 
     def shell_undo(self) -> str:
-        return f"systemctl stop {self.unit}; systemctl reset-failed {self.unit}"
+        systemctl = f"systemctl {_whose(self.socket)}".rstrip()
+        return f"{systemctl} stop {self.unit}; {systemctl} reset-failed {self.unit}"
 
     def why(self) -> str:
         return "systemd takes the host's cgroups for its own: this one it makes itself, counts, and leaves to us."
@@ -108,11 +125,13 @@ class StartUnit(Operation):
 
 
 class SetUnitProperties(Operation):
-    """Other limits for a unit, as systemd knows them, until it ends. `previous`: what they were, for `undo`."""
+    """Other limits for a unit, as systemd knows them, until it ends. `previous`: what they were, for `undo`; `socket`:
+    whose systemd."""
 
     unit: str
     properties: list[list[Any]]
     previous: list[list[Any]] = []
+    socket: str = SOCKET
     manual = "systemd.resource-control(5)"
 
     def apply(self, context: Context) -> None:  # noqa: ARG002
@@ -131,7 +150,7 @@ class SetUnitProperties(Operation):
         return "systemd writes its limits anew whenever it reloads: they are to be the same."
 
     def _set(self, properties: list[list[Any]]) -> None:
-        with Systemd() as systemd:
+        with Systemd(self.socket) as systemd:
             try:
                 systemd.manager("SetUnitProperties", "sba(sv)", *self._arguments(properties))
             except DBusError as error:
@@ -139,17 +158,22 @@ class SetUnitProperties(Operation):
 
     def _shell(self, properties: list[list[Any]]) -> str:
         words = _busctl("sba(sv)", self._arguments(properties))
-        return f"busctl call {_NAME} {_OBJECT} {_NAME}.Manager SetUnitProperties 'sba(sv)' {words}"
+        call = f"busctl {_whose(self.socket)}call {_NAME} {_OBJECT} {_NAME}.Manager"
+        return f"{call} SetUnitProperties 'sba(sv)' {words}"
 
     def _arguments(self, properties: list[list[Any]]) -> list[Any]:
         return [self.unit, True, [[name, [signature, value]] for name, signature, value in properties]]
 
 
-def set_properties_operation(unit: str, properties: list[list[Any]]) -> SetUnitProperties:
+def set_properties_operation(unit: str, properties: list[list[Any]], socket: str) -> SetUnitProperties:
     """What gives `unit` other limits, and what it takes to undo that. Raises `OSError`."""
-    with Systemd() as systemd:
+    with Systemd(socket) as systemd:
         previous = [[name, signature, systemd.value(unit, name)] for name, signature, _ in properties]
-    return SetUnitProperties(unit, properties, previous)
+    return SetUnitProperties(unit, properties, previous, socket)
+
+
+def _whose(socket: str) -> str:
+    return "" if socket == SOCKET else "--user "
 
 
 def _busctl(signature: str, values: list[Any]) -> str:

@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from cutaway.kernel.cgroups import Layout
     from cutaway.kernel.cgroups.hierarchy import Hierarchy
     from cutaway.plan.operation import Operation
-    from cutaway.runtime.systemd import Unit
+    from cutaway.runtime.systemd import Manager, Unit
 
 DEFAULT_CGROUP_PARENT = "cutaway"
 _BY_PATH = ("cgroup", "ipc", "uts", "net", "pid", "mnt", "time", "user")
@@ -62,11 +62,13 @@ _BY_PATH = ("cgroup", "ipc", "uts", "net", "pid", "mnt", "time", "user")
 class Parts:
     """What makes a container of a bundle; see above. `joins`: what the process does that clones the first one, which
     can do nothing else afterwards; mostly nothing. `flags`: with which namespaces it is cloned. `cgroup`: the path of
-    its cgroup, empty where it stays in the caller's; `unit`: the systemd unit that this is, if any. `late`: directories
-    that are there only when it is born. `warnings`: what the specification wants told and not refused."""
+    its cgroup, empty where it stays in the caller's; `unit`: the unit that this is of the `systemd` at that socket, if
+    any. `late`: directories that are there only when it is born. `warnings`: what the specification wants told and not
+    refused."""
 
     __slots__ = (
-        "before", "born", "cgroup", "enter", "flags", "joins", "late", "program", "ready", "setup", "unit", "warnings",
+        "before", "born", "cgroup", "enter", "flags", "joins", "late", "program", "ready", "setup", "systemd", "unit",
+        "warnings",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -78,7 +80,7 @@ class Parts:
         self.ready: list[Operation] = []
         self.enter: list[Operation] = []
         self.program: list[Operation] = []
-        self.cgroup = self.unit = ""
+        self.cgroup = self.unit = self.systemd = ""
         self.late: frozenset[str] = frozenset()
         self.warnings: list[str] = []
 
@@ -111,13 +113,13 @@ def compile_bundle(
     pivot: bool = True,
     keyring: bool = True,
     preserved: int = 0,
-    systemd: bool = False,
+    systemd: Manager | None = None,
     rootless: bool = False,
 ) -> Parts:
     """The parts of the container `identifier`. `spec`: a checked `config.json` (`specification.check`,
     `meaning.check`); `bundle`: its directory, absolute; `layout`: the host's cgroups; `filters`: a directory in which
     compiled seccomp filters are kept, if any; `preserved`: how many descriptors from 3 on the program gets;
-    `systemd`: whether that makes its cgroup; `rootless`: whether it goes without one where it needs none.
+    `systemd`: who makes its cgroup, if not this; `rootless`: whether it goes without one where it needs none.
 
     Raises `InvalidConfig`, `InvalidUnit`, `UnsupportedResource`, `LibseccompMissing`.
     """
@@ -126,7 +128,7 @@ def compile_bundle(
     kinds = {KERNEL_NAMES.get(each["type"], each["type"]): each.get("path", "") for each in linux.get("namespaces", ())}
     parts = Parts()
     given = _given(spec, kinds, identifier if keyring else "", _filter(spec, bundle, identifier, filters), layout)
-    if rootless and _needs_no_cgroup(linux):
+    if rootless and not systemd and _needs_no_cgroup(linux):
         _stay(kinds, layout, given)
     else:
         _place(parts, spec, kinds, identifier, layout, given, systemd=systemd)
@@ -211,7 +213,7 @@ def _place(
     layout: Layout,
     given: Given,
     *,
-    systemd: bool,
+    systemd: Manager | None,
 ) -> None:
     """Its place among the cgroups, and what it is limited to there."""
     from cutaway.kernel.cgroups import normal
@@ -219,7 +221,7 @@ def _place(
 
     linux = spec.get("linux", {})
     asked = linux.get("cgroupsPath", "")
-    unit = _unit(asked, identifier) if systemd else None
+    unit = _unit(asked, identifier, systemd) if systemd else None
     parts.cgroup = unit.path if unit else normal(cgroup_path(asked, identifier))
     resources = with_default_devices(_resources(spec))
     delegated: list[Operation] = []
@@ -227,8 +229,8 @@ def _place(
         root = next((each["hostID"] for each in linux["uidMappings"] if each["containerID"] == 0), -1)
         delegated = [DelegateCgroup(layout.hierarchies[0].directory(parts.cgroup), root)]
     if unit:
-        parts.unit = unit.name
-        parts.born += unit.operations(identifier, resources, layout, delegated)
+        parts.unit, parts.systemd = unit.name, unit.manager.socket
+        parts.born += unit.operations(identifier, resources, layout, spec.get("annotations") or {}, delegated)
     else:
         parts.before += [*create_operations(parts.cgroup, resources, layout), *delegated]
         join = join_operation(parts.cgroup, layout)
@@ -260,8 +262,11 @@ def _show_cgroups(given: Given, directories: dict[Hierarchy, str]) -> None:
 
 
 def _resources(spec: dict[str, Any]) -> dict[str, Any]:
-    """`linux.resources`. Before version 1.3, a `pids.limit` of 0 was no limit."""
+    """`linux.resources`. Before version 1.3, a `pids.limit` of 0 was no limit. Whoever is root in a user namespace has
+    no say about devices."""
     resources: dict[str, Any] = spec.get("linux", {}).get("resources", {})
+    if "devices" in resources and not is_host_root():
+        resources = {name: value for name, value in resources.items() if name != "devices"}
     if resources.get("pids", {}).get("limit") != 0 or _minor_version(spec) >= 3:
         return resources
     return resources | {"pids": {"limit": -1}}
@@ -271,10 +276,10 @@ def _minor_version(spec: dict[str, Any]) -> int:
     return int(spec["ociVersion"].split(".")[1])
 
 
-def _unit(asked: str, identifier: str) -> Unit:
+def _unit(asked: str, identifier: str, manager: Manager) -> Unit:
     from cutaway.runtime.systemd import Unit
 
-    return Unit.of(asked, identifier)
+    return Unit.of(asked, identifier, manager)
 
 
 def _mounts_own_cgroup(spec: dict[str, Any]) -> bool:

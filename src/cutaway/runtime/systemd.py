@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from cutaway.kernel.cgroups import Cgroup
 from cutaway.kernel.cgroups.devices import DeviceRule, effective
+from cutaway.kernel.procfs import is_host_root
 from cutaway.plan.cgroups import JoinCgroup, LimitDevices, WriteCgroup, create_operations
-from cutaway.plan.systemd import StartUnit
+from cutaway.plan.systemd import SOCKET, StartUnit, Systemd, user_socket
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     Property = list[Any]
     """Its name, its D-Bus signature and its value."""
 
-_DEFAULT_SLICE, _DEFAULT_PREFIX = "system.slice", "cutaway"
+_DEFAULT_PREFIX = "cutaway"
 _INFINITY = (1 << 64) - 1
 _UNLIMITED = ("max", "-1")
 _MOST_CPUS = 8192
@@ -37,25 +38,56 @@ class InvalidUnit(ValueError):
     """A `linux.cgroupsPath` that names no unit."""
 
 
+class Manager:
+    """A systemd: the `socket` at which it listens, the path of the `cgroup` below which its units are, and the `slice`
+    for those that ask for none."""
+
+    __slots__ = ("cgroup", "slice", "socket")
+
+    def __init__(self, socket: str, cgroup: str, slice: str) -> None:
+        self.socket, self.cgroup, self.slice = socket, cgroup, slice
+
+    def path(self, below: str) -> str:
+        """The path of a cgroup of its units."""
+        return f"{self.cgroup}/{below}".strip("/")
+
+
+SYSTEM = Manager(SOCKET, "", "system.slice")
+
+
+def own_manager(layout: Layout) -> Manager:
+    """The systemd of the user who runs this: the host's root has the system's. Raises `InvalidUnit`, `OSError`."""
+    if is_host_root():
+        return SYSTEM
+    if any(each.version == 1 for each in layout.hierarchies):
+        raise InvalidUnit(
+            "a user's systemd makes cgroups of version 2 only: set the engine's cgroup driver to cgroupfs"
+        )
+    socket = user_socket()
+    with Systemd(socket) as systemd:
+        return Manager(socket, systemd.cgroup().strip("/"), "user.slice")
+
+
 class Unit:
-    """`name`: `runc-box.scope`; `slice`: the slice it is in."""
+    """`name`: `runc-box.scope`; `slice`: the slice it is in; `manager`: of whose units it is one."""
 
-    __slots__ = ("name", "slice")
+    __slots__ = ("manager", "name", "slice")
 
-    def __init__(self, name: str, slice: str) -> None:
-        self.name, self.slice = name, slice
+    def __init__(self, name: str, slice: str, manager: Manager) -> None:
+        self.name, self.slice, self.manager = name, slice, manager
 
     @classmethod
-    def of(cls, asked: str, identifier: str) -> Unit:
+    def of(cls, asked: str, identifier: str, manager: Manager = SYSTEM) -> Unit:
         """The unit that a `linux.cgroupsPath` asks for; an empty one, for the default. Raises `InvalidUnit`."""
-        parts = asked.split(":") if asked else [_DEFAULT_SLICE, _DEFAULT_PREFIX, identifier]
+        parts = asked.split(":") if asked else [manager.slice, _DEFAULT_PREFIX, identifier]
         if len(parts) != 3 or "/" in asked or not parts[2]:
             raise InvalidUnit(
                 f'expected cgroupsPath to be of format "slice:prefix:name" for systemd cgroups, got "{asked}" instead'
             )
         place, prefix, name = parts
-        unit = cls(name if name.endswith(".slice") else f"{prefix}-{name}.scope", place or _DEFAULT_SLICE)
-        if unit.path == slice_path(unit.slice):
+        place = place or manager.slice
+        unit = cls(name if name.endswith(".slice") else f"{prefix}-{name}.scope", place, manager)
+        if unit.path == manager.path(slice_path(unit.slice)):
             raise InvalidUnit(f'cgroupsPath "{asked}": the slice itself is not a container\'s')
         return unit
 
@@ -63,15 +95,18 @@ class Unit:
     def path(self) -> str:
         """The path of its cgroup."""
         above = slice_path(self.slice)
-        if not self.name.endswith(".slice"):
-            return f"{above}/{self.name}".strip("/")
-        path = slice_path(self.name)
+        path = slice_path(self.name) if self.name.endswith(".slice") else f"{above}/{self.name}".strip("/")
         if path.rpartition("/")[0] != above:
             raise InvalidUnit(f"{self.name} is not in {self.slice}: a slice's name says in which one it is")
-        return path
+        return self.manager.path(path)
 
     def operations(
-        self, identifier: str, resources: Mapping[str, Any], layout: Layout, above: Iterable[Operation] = ()
+        self,
+        identifier: str,
+        resources: Mapping[str, Any],
+        layout: Layout,
+        annotations: Mapping[str, str],
+        above: Iterable[Operation] = (),
     ) -> list[Operation]:
         """What makes it for a container's first process, once that is born, and limits it; `above`: what is to be done
         when its cgroup is there. Raises `InvalidUnit` where processes are in it already, `UnsupportedResource`."""
@@ -83,7 +118,8 @@ class Unit:
             ["Description", "s", f"cutaway container {identifier}"],
             ["DefaultDependencies", "b", False],
         ]
-        start = StartUnit(self.name, [*described, *self._place(), *_COUNTED, *properties(limits, layout, {})])
+        told = [*described, *self._place(), *_COUNTED, *properties(limits, layout, {}), *annotated(annotations)]
+        start = StartUnit(self.name, told, self.manager.socket)
         return [start, *limits, *above, join]
 
     def _place(self) -> list[Property]:
@@ -93,6 +129,65 @@ class Unit:
 
 
 _COUNTED = [[f"{name}Accounting", "b", True] for name in ("Memory", "CPU", "IO", "Tasks")]
+
+
+def annotated(annotations: Mapping[str, str]) -> Iterator[Property]:
+    """The properties that `annotations` ask for: `org.systemd.property.NAME`, with a value in GVariant's text format.
+
+    What it does not read (tuples, dictionaries, escapes) raises `InvalidUnit`.
+    <https://docs.gtk.org/glib/gvariant-text-format.html>
+    """
+    for key, text in annotations.items():
+        name = key.removeprefix(_ANNOTATION)
+        if name == key:
+            continue
+        if not (name.isalpha() and name.isascii()):
+            raise InvalidUnit(f"annotation {key}: {name} cannot be a property of a unit")
+        try:
+            signature, value = _variant(text.strip())
+            if name.endswith("Sec") and not name.endswith("USec"):  # systemd itself knows microseconds only
+                name, signature, value = f"{name[:-3]}USec", "t", int(value) * 1_000_000
+        except (ValueError, TypeError):
+            raise InvalidUnit(f"annotation {key}: {text} is not a value in GVariant's text format") from None
+        yield [name, signature, value]
+
+
+_ANNOTATION = "org.systemd.property."
+_KEYWORDS = {"boolean": "b", "byte": "y", "int32": "i", "uint32": "u", "int64": "x", "uint64": "t", "string": "s",
+             "objectpath": "o"}  # fmt: skip
+_RANGES = {"y": (0, 1 << 8), "i": (-1 << 31, 1 << 31), "u": (0, 1 << 32), "x": (-1 << 63, 1 << 63), "t": (0, 1 << 64)}
+
+
+def _variant(text: str) -> tuple[str, Any]:
+    word, _, literal = text.partition(" ")
+    asked = word[1:] if word.startswith("@") else _KEYWORDS.get(word, "")
+    found, value = _literal(literal.strip() if asked else text)
+    if not _fits(value, asked or found):
+        raise ValueError
+    return asked or found, value
+
+
+def _fits(value: Any, signature: str) -> bool:
+    if signature.startswith("a"):
+        return isinstance(value, list) and len(signature) > 1 and all(_fits(each, signature[1:]) for each in value)
+    if signature in _RANGES:
+        first, end = _RANGES[signature]
+        return type(value) is int and first <= value < end
+    return type(value) is {"b": bool, "s": str, "o": str}.get(signature)
+
+
+def _literal(text: str) -> tuple[str, Any]:
+    if text in ("true", "false"):
+        return "b", text == "true"
+    if text[:1] == "[" and text[-1:] == "]":
+        items = [_literal(item.strip()) for item in text[1:-1].split(",") if item.strip()]
+        (kind,) = {kind for kind, _ in items} or {""}
+        return f"a{kind}", [value for _, value in items]
+    if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"":
+        if {"\\", text[0], ","} & set(text[1:-1]):
+            raise ValueError
+        return "s", text[1:-1]
+    return "i", int(text)
 
 
 def slice_path(name: str) -> str:

@@ -29,8 +29,8 @@ _DEAD = ("Z", "X")
 
 class Container:
     """`facts` is what `state.json` holds: `pid` and `start_time` of its first process (0 as long as there is none), the
-    `bundle`, its `rootfs`, when it was `created`, its `cgroup`, the systemd `unit` that this is, if it
-    is one, the `freezer` file, operations to `undo`. `lock`: the descriptor by which it is locked, -1 if it is not."""
+    `bundle`, its `rootfs`, when it was `created`, its `cgroup`, the `unit` that this is of `systemd` (at that socket),
+    if it is one, the `freezer` file, operations to `undo`. `lock`: the descriptor by which it is locked, -1 if not."""
 
     def __init__(self, directory: str, facts: dict[str, Any]) -> None:
         self.directory, self.facts = directory, facts

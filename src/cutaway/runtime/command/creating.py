@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from cutaway.runtime.command.foreground import Foreground
     from cutaway.runtime.command.main import Invocation
+    from cutaway.runtime.systemd import Manager
 
 
 def create(invocation: Invocation) -> int:
@@ -83,7 +84,7 @@ class Creation:
             pivot=not options["no-pivot"],
             keyring=not options["no-new-keyring"],
             preserved=self._kept,
-            systemd=invocation.systemd,
+            systemd=_manager() if invocation.systemd else None,
             rootless=not self._host_root if invocation.rootless is None else invocation.rootless,
         )
         for warning in self._parts.warnings:
@@ -180,6 +181,7 @@ class Creation:
             "annotations": self._spec.get("annotations") or {},
             "cgroup": parts.cgroup,
             "unit": parts.unit,
+            "systemd": parts.systemd,
             "freezer": _freezer_file(parts.cgroup),
             "undo": dump(kept),
             "modules": sorted({type(operation).__module__ for operation in kept}),
@@ -197,6 +199,12 @@ def _read_bundle(bundle: str) -> tuple[str, bytes]:
             return os.getcwd(), file.read()
     except FileNotFoundError:
         raise Failure("JSON specification file config.json not found") from None
+
+
+def _manager() -> Manager:
+    from cutaway.runtime.systemd import own_manager
+
+    return own_manager(host_layout())
 
 
 def _checked(config: bytes, bundle: str) -> dict[str, Any]:

@@ -127,7 +127,7 @@ def _features() -> dict[str, Any]:
         "linux": {
             "namespaces": sorted(_NAMESPACES.get(kind, kind) for kind in namespaces.FLAGS),
             "capabilities": list(NAMES),
-            "cgroup": {"v1": True, "v2": True, "systemd": True, "systemdUser": False, "rdma": True},
+            "cgroup": {"v1": True, "v2": True, "systemd": True, "systemdUser": True, "rdma": True},
             "seccomp": {
                 "enabled": True,
                 "actions": list(seccomp.ACTIONS),

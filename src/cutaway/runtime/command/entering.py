@@ -7,6 +7,7 @@ import os
 from cutaway.kernel.cgroups import host_layout
 from cutaway.kernel.namespaces import CLONE_NEWPID, FLAGS, identity, setns
 from cutaway.plan.cgroups import JoinCgroup, join_operation
+from cutaway.plan.namespaces import JoinProcess
 from cutaway.plan.operation import Context
 from cutaway.runtime import meaning, specification
 from cutaway.runtime.bundle import filter_operation, first_of_last, granted
@@ -45,16 +46,17 @@ def execute(invocation: Invocation) -> int:
     wanted, warnings = granted(described.get("capabilities") or {}, everything=_has_own_users(container))
     for warning in warnings:
         invocation.log.warning(warning)
+    first, then = _namespaces(container)
     operations = entering(
         described | {"capabilities": wanted},
         _join(container, options["cgroup"]),
-        [kind for kind in FLAGS if identity(kind, container.pid) != identity(kind)],
+        then,
         _filter(config, container.state(status), invocation.filters(config)),
         kept,
         config.get("linux"),
     )
     invocation.log.operations("enter", operations)
-    process = _bear(container, operations, terminal)
+    process = _bear(container, first, operations, terminal)
     try:
         process.expect(READY)
         foreground = None if options["detach"] else Foreground(process, terminal, reaps=False)
@@ -77,14 +79,24 @@ def _enterable_status(container: Container, *, ignore_paused: bool) -> str:
     return status
 
 
-def _bear(container: Container, operations: list[Operation], terminal: Terminal) -> Process:
+def _namespaces(container: Container) -> tuple[list[str], list[str]]:
+    """The kinds it joins before it is born, and those afterwards. An ordinary user has powers only over the namespaces
+    of a user namespace that is joined already."""
+    kinds = [kind for kind in FLAGS if identity(kind, container.pid) != identity(kind)]
+    first = [kind for kind in kinds if kind in ("user", "pid") and os.geteuid() != 0]
+    return first, [kind for kind in kinds if kind not in first]
+
+
+def _bear(container: Container, first: list[str], operations: list[Operation], terminal: Terminal) -> Process:
     context = Context(terminal.descriptors(), host=os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
     context.descriptors["process"] = init = container.pidfd()
     for operation in operations:
         operation.prepare(context)
     last = first_of_last(operations)
-    setns(init, CLONE_NEWPID)  # which children are born into
-    return bear(Child([], operations[:last], operations[last:]), context)
+    if not first:
+        setns(init, CLONE_NEWPID)  # which children are born into
+    joins = [JoinProcess("process", first)] if first else []
+    return bear(Child([], operations[:last], operations[last:], joins=joins), context)
 
 
 def _has_own_users(container: Container) -> bool:

@@ -79,12 +79,13 @@ def _freezing(container: Container) -> FreezeCgroup:
 
 def _told_to_systemd(container: Container, operations: list[Operation]) -> list[Operation]:
     """What has systemd know of the limits it knows: it would otherwise take them back."""
-    from cutaway.plan.systemd import set_properties_operation
+    from cutaway.plan.systemd import SOCKET, set_properties_operation
     from cutaway.runtime.systemd import bandwidth, properties
 
     cgroup = cgroup_of(container)
     told = properties(operations, cgroup.layout, bandwidth(cgroup))
-    return [set_properties_operation(container.facts["unit"], told)] if told else []
+    socket = container.facts.get("systemd", SOCKET)  # which older versions did not write down
+    return [set_properties_operation(container.facts["unit"], told, socket)] if told else []
 
 
 def _wanted(options: dict[str, Any]) -> dict[str, Any]:

@@ -176,14 +176,22 @@ def _default_root() -> str:
 
 
 def _need_systemd() -> None:
-    """Raises `Failure` where it does not run (`sd_booted(3)`), or would not listen."""
+    """Raises `Failure` where the one that is to make cgroups does not run. `sd_booted(3)`"""
+    from cutaway.kernel.procfs import is_host_root
+
     if not os.path.isdir("/run/systemd/system"):
         reason = "it is not running on this host"
-    elif os.geteuid() != 0:
-        reason = "the system's listens to root only"
+    elif not is_host_root() and not os.path.exists(socket := _user_socket()):
+        reason = f"the user's own does not listen at {socket}"
     else:
         return
     raise Failure(f"--systemd-cgroup asks for systemd, and {reason}: set the engine's cgroup driver to cgroupfs")
+
+
+def _user_socket() -> str:
+    from cutaway.plan.systemd import user_socket
+
+    return user_socket()
 
 
 def _place_of(error: BaseException) -> str:
