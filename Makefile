@@ -10,7 +10,7 @@ UNIT_DIR ?= /etc/systemd/system
 TEST_PACKAGES := busybox-static mmdebstrap iproute2 nftables iptables procps util-linux docker.io skopeo \
 	bzip2 xz-utils zstd linux-libc-dev libseccomp2 bash fish zsh docker-registry openssl umoci buildah podman \
 	crun containerd lxc lxcfs systemd-container bubblewrap fuse-overlayfs chromium fonts-dejavu-core \
-	iputils-ping nginx-light uidmap
+	iputils-ping nginx-light uidmap dbus-daemon
 # What the virtual machine on pure cgroup v2 needs.
 VM_PACKAGES := qemu-system-x86 cpio kmod
 

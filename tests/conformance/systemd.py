@@ -123,12 +123,14 @@ exec {user} {init} --user --unit=alone.target --log-target=console
 
 
 class UserSystemd:
-    """Runs commands as the user whose systemd it is. `path`: of its cgroup."""
+    """Runs commands as the user whose systemd it is. `path`: of its cgroup; `runtime`: its `XDG_RUNTIME_DIR`; `place`:
+    what to run other users' commands in, so that they are there."""
 
-    def __init__(self, pid: int, path: str, caller: Path, user: list[str]) -> None:
-        self.path = path
+    def __init__(self, pid: int, path: str, caller: Path, runtime: Path) -> None:
+        self.path, self.runtime = path, runtime
         join = f'echo 0 > {caller}/cgroup.procs; exec "$@"'
-        self.within = ("nsenter", f"--target={pid}", "--mount", "sh", "-ec", join, "sh", *user)
+        self.place = ("nsenter", f"--target={pid}", "--mount", "sh", "-ec", join, "sh")
+        self.within = (*self.place, *_user(runtime))
 
     def __call__(self, *command: str) -> str:
         done = subprocess.run(
@@ -152,14 +154,15 @@ def session() -> Iterator[UserSystemd]:
     cgroup.create()
     place = Path(cgroup.directories[0])
     (place / "caller").mkdir()
-    with tempfile.TemporaryDirectory() as directory:
-        user = _user(Path(directory))
-        _give_away(place, Path(directory))
-        script = SESSION.format(cgroup=place, user=" ".join(user), init=INIT)
+    with tempfile.TemporaryDirectory() as name:
+        runtime = Path(name)
+        _write_units(runtime / "systemd/user")
+        _give_away(place, runtime)
+        script = SESSION.format(cgroup=place, user=" ".join(_user(runtime)), init=INIT)
         manager = subprocess.Popen(["unshare", "--mount", "sh", "-ec", script], stdin=subprocess.DEVNULL)
         try:
-            wait_until(Path(directory, "systemd/private").exists)
-            yield UserSystemd(manager.pid, cgroup.path, place / "caller", user)
+            wait_until((runtime / "systemd/private").exists)
+            yield UserSystemd(manager.pid, cgroup.path, place / "caller", runtime)
         finally:
             manager.kill()
             manager.wait()
@@ -167,10 +170,19 @@ def session() -> Iterator[UserSystemd]:
             cgroup.remove(10)
 
 
-def _user(runtime: Path) -> list[str]:
-    units = runtime / "systemd/user"
+def _write_units(units: Path) -> None:
+    """A target to begin with, and a bus, which podman talks to systemd over."""
     units.mkdir(parents=True)
-    (units / "alone.target").write_text("[Unit]\nDefaultDependencies=no\n")
+    bus = f"{shutil.which('dbus-daemon')} --session --address=systemd: --nofork --nopidfile --systemd-activation"
+    for name, wanted, more in (
+        ("alone.target", "Wants=dbus.service" if shutil.which("dbus-daemon") else "", ""),
+        ("dbus.service", "Requires=dbus.socket", f"[Service]\nType=notify\nExecStart={bus}\n"),
+        ("dbus.socket", "", "[Socket]\nListenStream=%t/bus\n"),
+    ):
+        (units / name).write_text(f"[Unit]\nDefaultDependencies=no\n{wanted}\n{more}")
+
+
+def _user(runtime: Path) -> list[str]:
     identity = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
     return [*identity, "env", "-i", f"PATH={os.environ['PATH']}", f"XDG_RUNTIME_DIR={runtime}", "HOME=/"]
 

@@ -10,15 +10,16 @@ import tempfile
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import pexpect
 import pytest
 
 from tests.children import wait_until
 from tests.conformance import containerd
-from tests.conformance.bundles import RUNTIME, python_of_everybody
+from tests.conformance.bundles import NOBODY, RUNTIME
 from tests.conformance.containerd import CGROUP, IMAGE, Containerd, Cri
+from tests.conformance.podman import Podman, RootlessPodman
 from tests.dockerd import Docker
 
 pytestmark = pytest.mark.slow
@@ -240,38 +241,6 @@ def _lead_a_container(cri: Cri, pod: dict[int, Any], sandbox: str, logs: Path) -
 # podman
 
 
-class Podman:
-    """podman with storage of its own; its default limits are more than a test machine may have to give."""
-
-    runtime = RUNTIME
-
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
-        (directory / "containers.conf").write_text(
-            '[containers]\ndefault_ulimits = ["nofile=1024:1024", "nproc=4096:4096"]\n'
-            f'[engine]\nruntime_supports_json = ["{Path(RUNTIME).name}"]\n'
-        )
-
-    def prefix(self) -> list[str]:
-        """What a command line begins with."""
-        return []
-
-    def ended(self, *words: str, stdin: IO[bytes] | None = None) -> subprocess.CompletedProcess[str]:
-        place = self._directory
-        command = [*self.prefix(), "podman"]
-        command += ["--root", f"{place}/root", "--runroot", f"{place}/run", "--tmpdir", f"{place}/tmp"]
-        command += ["--cgroup-manager", "cgroupfs", "--events-backend", "file", "--runtime", self.runtime, *words]
-        environment = os.environ | {"CONTAINERS_CONF": f"{place}/containers.conf"}
-        return subprocess.run(
-            command, stdin=stdin or subprocess.DEVNULL, capture_output=True, text=True, timeout=60, env=environment
-        )
-
-    def __call__(self, *words: str, stdin: IO[bytes] | None = None) -> str:
-        done = self.ended(*words, stdin=stdin)
-        assert done.returncode == 0, f"podman {' '.join(words)}: {done.stderr}"
-        return done.stdout.strip()
-
-
 @pytest.fixture
 def podman(directory: Path, busybox_tar: Path) -> Iterator[Podman]:
     if not shutil.which("podman"):
@@ -321,51 +290,15 @@ def test_podman_makes_pods(podman: Podman) -> None:
     podman("pod", "rm", "--force", "--time", "0", "pod")
 
 
-class RootlessPodman(Podman):
-    """podman of a user whom only its own mount namespaces know, with 65536 subordinate users."""
-
-    USER = 7777
-
-    def __init__(self, directory: Path) -> None:
-        super().__init__(directory)
-        directory.parent.chmod(0o755)
-        files = {
-            "passwd": Path("/etc/passwd").read_text() + f"podder:x:{self.USER}:{self.USER}::{directory}:/bin/sh\n",
-            "group": Path("/etc/group").read_text() + f"podder:x:{self.USER}:\n",
-            "subuid": "podder:500000:65536\n",
-            "subgid": "podder:500000:65536\n",
-            RUNTIME_NAME: f'#!/bin/sh\nexec {python_of_everybody()} -IS {RUNTIME} "$@"\n',
-        }
-        for name, content in files.items():
-            (directory / name).write_text(content)
-        self.runtime = str(directory / RUNTIME_NAME)
-        os.chmod(self.runtime, 0o755)
-        (directory / "session").mkdir()
-        for each in (directory, directory / "session"):
-            os.chown(each, self.USER, self.USER)
-
-    def prefix(self) -> list[str]:
-        place, user = self._directory, f"{self.USER}"
-        binds = "; ".join(
-            f"mount --bind {place}/{name} /etc/{name}" for name in ("passwd", "group", "subuid", "subgid")
-        )
-        become = ["setpriv", "--reuid", user, "--regid", user, "--clear-groups", "env", "-C", f"{place}"]
-        become += [f"HOME={place}", f"XDG_RUNTIME_DIR={place}/session", "USER=podder"]
-        return ["unshare", "--mount", "sh", "-ec", f'{binds}; exec "$@"', "sh", *become]
-
-
-RUNTIME_NAME = Path(RUNTIME).name
-
-
 @pytest.fixture
 def rootless(directory: Path, busybox_tar: Path) -> Iterator[RootlessPodman]:
     if missing := [each for each in ("podman", "newuidmap") if not shutil.which(each)]:
         pytest.skip(f"{', '.join(missing)} not installed")
+    directory.chmod(0o755)
     place = directory / "rootless"
     place.mkdir()
     podman = RootlessPodman(place)
-    with open(busybox_tar, "rb") as archive:
-        podman("import", "-", "busybox", stdin=archive)
+    podman("import", str(shutil.copy(busybox_tar, place)), "busybox")
     yield podman
     podman("rm", "--all", "--force", "--time", "0")
     podman("system", "migrate")  # which ends the process that keeps the user namespace
@@ -376,8 +309,8 @@ def test_podman_of_an_ordinary_user(rootless: RootlessPodman) -> None:
     run = ("run", "--rm", "--network", "none")
     assert rootless(*run, "busybox", "sh", "-c", "id -u; echo x > /dev/null; touch /made") == "0"
     shown = rootless(*run, "busybox", "cat", "/proc/self/uid_map").split()
-    assert shown == ["0", str(rootless.USER), "1", "1", "500000", "65536"]
-    assert rootless(*run, "--userns", "keep-id", "busybox", "id", "-u") == str(rootless.USER)
+    assert shown == ["0", str(NOBODY), "1", "1", "500000", "65536"]
+    assert rootless(*run, "--userns", "keep-id", "busybox", "id", "-u") == str(NOBODY)
     assert rootless(*run, "--privileged", "busybox", "sh", "-c", "head -c 1 /dev/zero | wc -c") == "1"
     assert rootless(*run, "--systemd", "always", "busybox", "ls", "-d", "/sys/fs/cgroup") == "/sys/fs/cgroup"
     assert rootless.ended(*run, "busybox", "nosuch").returncode == 127

@@ -13,6 +13,7 @@ import pytest
 
 from cutaway.kernel.cgroups import Cgroup, host_layout
 from tests.conformance.bundles import RUNTIME, Bundle, python_of_everybody
+from tests.conformance.podman import RootlessPodman
 from tests.conformance.systemd import Systemd, UserSystemd, booted, session
 from tests.dockerd import DockerWithSystemd
 
@@ -253,6 +254,27 @@ def test_a_users_container_is_a_scope_of_the_users_systemd(of_user: ContainedOfU
     assert deleted.returncode == 0, deleted.stderr
     assert of_user.shows("ActiveState") == "inactive"
     assert not Path(Cgroup(of_user.path, host_layout()).directory("memory")).exists()
+
+
+@pytest.mark.vm
+@pytest.mark.slow
+def test_podman_of_a_user_has_systemd_make_the_cgroups(busybox_tar: Path) -> None:
+    if missing := [each for each in ("podman", "newuidmap", "dbus-daemon") if not shutil.which(each)]:
+        pytest.skip(f"{', '.join(missing)} not installed")
+    with session() as systemd, tempfile.TemporaryDirectory() as name:
+        place = Path(name)
+        podman = RootlessPodman(place, systemd.place, systemd.runtime, "systemd")
+        podman("import", str(shutil.copy(busybox_tar, place)), "busybox")
+        limited = ("--network", "none", "--memory", "64m", "busybox")
+        assert podman("run", "--rm", *limited, "cat", "/sys/fs/cgroup/memory.max") == str(64 * MEBI)
+        container = podman("run", "--detach", *limited, "sleep", "1000")
+        assert systemd.property(f"libpod-{container}.scope", "MemoryMax") == str(64 * MEBI)
+        assert podman("exec", container, "id", "-u") == "0"
+        podman("pause", container)
+        podman("unpause", container)
+        podman("rm", "--force", "--time", "0", container)
+        assert systemd.property(f"libpod-{container}.scope", "ActiveState") == "inactive"
+        podman("system", "migrate")
 
 
 @pytest.mark.docker
