@@ -57,7 +57,7 @@ class Child:
 
     `joins` is done before it is cloned, into new namespaces (`flags`), by a process made for that. `lock`: a descriptor
     of the parent's that it must not hold on to. `prepares`: operations that it prepares itself, as its parent cannot,
-    or not yet. `rootless`: its parent is not the host's root. `homeless`: the user whose home its program is to know.
+    or not yet. `dumpable`: it is until it enters its root. `homeless`: the user whose home its program is to know.
     """
 
     def __init__(
@@ -74,12 +74,12 @@ class Child:
         waits_at_birth: bool = False,
         waits_mounted: bool = False,
         prepares: Sequence[Operation] = (),
-        rootless: bool = False,
+        dumpable: bool = False,
         homeless: int | None = None,
     ) -> None:
         if homeless is not None:  # in there it could not be imported any more
             from cutaway.runtime import identity  # noqa: F401
-        self.prepares, self.rootless, self.homeless = prepares, rootless, homeless
+        self.prepares, self.dumpable, self.homeless = prepares, dumpable, homeless
         self.joins, self.flags, self.lock, self.preserved = joins, flags, lock, preserved
         self.setup, self.enter, self.program = setup, enter, program
         self.gate, self.waits_at_birth, self.waits_mounted = gate, waits_at_birth, waits_mounted
@@ -88,7 +88,7 @@ class Child:
 def bear(child: Child, context: Context) -> Process:
     """Clones the process. Raises `Failure`, `OSError`."""
     ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
-    set_dumpable(child.rootless)  # others than the host's root may not write to /proc/PID of who is not
+    set_dumpable(child.dumpable)
     if child.joins:
         return _bear_elsewhere(child, context, ours, theirs)
     pid, pidfd = clone(child.flags, context.descriptors.get("cgroup", -1))

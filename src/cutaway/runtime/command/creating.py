@@ -70,7 +70,6 @@ class Creation:
         options = invocation.options
         self._invocation, self._starts_at_once = invocation, starts_at_once
         self._terminal = Terminal(options["console-socket"], detached=detached)
-        self._host_root = is_host_root()
         self._kept = preserve(options["preserve-fds"])
         self._bundle, self._config = _read_bundle(options["bundle"])
         self._spec = _checked(self._config, self._bundle)
@@ -85,7 +84,7 @@ class Creation:
             keyring=not options["no-new-keyring"],
             preserved=self._kept,
             systemd=_manager() if invocation.systemd else None,
-            rootless=not self._host_root if invocation.rootless is None else invocation.rootless,
+            rootless=not is_host_root() if invocation.rootless is None else invocation.rootless,
         )
         for warning in self._parts.warnings:
             invocation.log.warning(warning)
@@ -140,7 +139,7 @@ class Creation:
             waits_at_birth=bool(parts.born),
             waits_mounted=bool(parts.ready),
             prepares=parts.inside if powerless else parts.prepared_late,
-            rootless=not self._host_root,
+            dumpable=powerless,  # or its /proc/PID would be root's, and its IDs could not be mapped
             homeless=None if has_home(program) else program.get("user", {}).get("uid", 0),
         )
         process = bear(child, context)
