@@ -6,6 +6,7 @@ import os
 import subprocess
 from pathlib import Path
 
+from cutaway.kernel import procfs
 from tests.conformance.bundles import NOBODY, RUNTIME, python_of_everybody
 
 CONFIGURATION = f"""
@@ -35,10 +36,21 @@ class Podman:
         command = [*self.prefix(), "podman", *kept, *self._options, "--runtime", self.runtime, *words]
         return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
 
+    def is_done(self) -> bool:
+        """Whether none of its processes is there: it cleans up after a container in the background."""
+        return not any(str(self.directory) in " ".join(_command_line(pid)) for pid in procfs.pids())
+
     def __call__(self, *words: str) -> str:
         done = self.ended(*words)
         assert done.returncode == 0, f"podman {' '.join(words)}: {done.stderr}"
         return done.stdout.strip()
+
+
+def _command_line(pid: int) -> list[str]:
+    try:
+        return procfs.command_line(pid)
+    except ProcessLookupError:
+        return []
 
 
 class RootlessPodman(Podman):

@@ -252,6 +252,7 @@ def podman(directory: Path, busybox_tar: Path) -> Iterator[Podman]:
     podman = Podman(place)
     yield podman
     podman("rm", "--all", "--force", "--time", "0")
+    wait_until(podman.is_done)
     subprocess.run(["umount", f"{place}/root/overlay"], stderr=subprocess.DEVNULL)  # which podman sometimes leaves
 
 
@@ -302,6 +303,7 @@ def rootless(directory: Path, busybox_tar: Path) -> Iterator[RootlessPodman]:
     yield podman
     podman("rm", "--all", "--force", "--time", "0")
     podman("system", "migrate")  # which ends the process that keeps the user namespace
+    wait_until(podman.is_done)
     shutil.rmtree(place)
 
 
