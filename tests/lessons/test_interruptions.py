@@ -13,10 +13,11 @@ import pytest
 
 from cutaway.lessons.course import COURSE, bridge
 from cutaway.lessons.interruption import Interrupted, Interruption
-from cutaway.lessons.lesson import Do, Leave, Lesson, Open
+from cutaway.lessons.lesson import Do, Leave, Lesson, Open, Step
 from cutaway.lessons.play import Untrue, perform
 from cutaway.lessons.screens import Silence
-from cutaway.lessons.setting import find_setting
+from cutaway.lessons.script import script
+from cutaway.lessons.setting import Setting, find_setting
 from tests.children import in_child
 from tests.engines import Engine
 
@@ -100,6 +101,26 @@ def test_what_is_typed_inside_is_not_carried_out_on_the_host(tmp_path: Path) -> 
     )
     assert in_child(partial(take, Lesson("left", "", needs=(), steps=steps), 2))
     assert list(tmp_path.iterdir()) == []
+
+
+def as_script(*steps: Step) -> subprocess.CompletedProcess[str]:
+    text = script(Lesson("short", "", needs=(), steps=steps), Setting({}, frozenset(), {}))
+    null = subprocess.DEVNULL
+    return subprocess.run(["bash", "-c", text], stdin=null, capture_output=True, text=True, timeout=30, check=False)
+
+
+def test_a_script_takes_back_what_it_made_when_a_terminal_dies(tmp_path: Path) -> None:
+    made = Do(f"touch {tmp_path}/made", undo=f"rm {tmp_path}/made")
+    typed = (Do("echo hello", at="inside"), Do("kill -KILL $$", at="inside"), Do(f"touch {tmp_path}/more", at="inside"))
+    done = as_script(made, Open("inside", "sh"), *typed)
+    assert (done.returncode, done.stdout.strip()) == (1, "hello")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_script_takes_nothing_back_for_a_terminal_that_does_not_open(tmp_path: Path) -> None:
+    (tmp_path / "precious").write_text("kept")
+    assert as_script(Open("inside", "false", undo=f"rm {tmp_path}/precious")).returncode == 1
+    assert (tmp_path / "precious").read_text() == "kept"
 
 
 def test_what_cannot_be_unmounted_is_not_emptied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

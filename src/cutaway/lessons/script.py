@@ -35,7 +35,7 @@ take_down() {{ for each in "${{undo[@]}}"; do soon "$each" || :; done; undo=(); 
 finish() {{
     code=$?
     set +e
-    trap '' INT TERM HUP
+    trap '' INT TERM HUP PIPE
     take_down 2>/dev/null
     kill -KILL $(jobs -p) 2>/dev/null
     cd / && rm -r --one-file-system "$here"
@@ -43,6 +43,7 @@ finish() {{
 }}
 trap finish EXIT
 trap 'exit 130' INT TERM HUP
+trap : PIPE                                           # who types into a terminal that has ended fails like others
 """
 _TERMINALS = """
 terminal() {                                         # a second terminal, in which a command starts a shell
