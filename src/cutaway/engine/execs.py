@@ -118,7 +118,10 @@ class Executions:
         self, execution: Execution, context: Context, stdio: Stdio | None, attachment: streams.Attachment
     ) -> Streams:
         config = execution.config
-        join, namespaces = self._way_in(execution.container, context)
+        try:
+            join, namespaces = self._way_in(execution.container, context)
+        except (FileNotFoundError, ProcessLookupError):  # it has just ended
+            raise Conflict(f"container {execution.container.id} is not running") from None
         with streams.given(stdio) if stdio else streams.piped(attachment, config) as ends:
             born_with = {name: context.descriptors[name] for name in BORN_WITH if name in context.descriptors}
             birth = await self._link.clone(execution.id, 0, born_with)
