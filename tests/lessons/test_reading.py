@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import subprocess
+import tempfile
 import termios
 from collections.abc import Iterator
 
@@ -28,8 +29,10 @@ CLAIMS = [step for step in overlay.LESSON.steps if isinstance(step, Check)]
 class Reader:
     """Someone at a shell, who types `cutaway learn`."""
 
-    def __init__(self, cutaway: Engine) -> None:
-        environment = {**cutaway.environment, "PS1": PROMPT, "HISTFILE": "", "NO_COLOR": "1"}
+    def __init__(self, cutaway: Engine, directory: str) -> None:
+        self.directory = directory
+        settings = {"PS1": PROMPT, "HISTFILE": "", "NO_COLOR": "1", "TMPDIR": directory}
+        environment = cutaway.environment | settings
         arguments = ["--norc", "--noprofile", "--noediting"]
         self.terminal = pexpect.spawn(
             "bash", arguments, env=environment, encoding="utf-8", timeout=20, dimensions=(ROWS, COLUMNS)
@@ -65,13 +68,14 @@ class Reader:
 
 @pytest.fixture
 def reader(cutaway: Engine) -> Iterator[Reader]:
-    reader = Reader(cutaway)
-    before = termios.tcgetattr(reader.terminal.child_fd)[:6]
-    try:
-        yield reader
-        assert termios.tcgetattr(reader.terminal.child_fd)[:6] == before
-    finally:
-        reader.terminal.close()
+    with tempfile.TemporaryDirectory(prefix="cutaway-") as directory:
+        reader = Reader(cutaway, directory)
+        before = termios.tcgetattr(reader.terminal.child_fd)[:6]
+        try:
+            yield reader
+            assert termios.tcgetattr(reader.terminal.child_fd)[:6] == before
+        finally:
+            reader.terminal.close()
 
 
 def test_the_course_is_listed_and_one_chosen(reader: Reader) -> None:
@@ -147,11 +151,7 @@ def test_leaving_takes_everything_back(reader: Reader, steps: int, key: str) -> 
     reader.terminal.expect_exact(["\r\n  # ", "⏎ just shows > "])
     reader.terminal.send(key)
     reader.sees(PROMPT)
-    assert _left_in_tmp() == []
-
-
-def _left_in_tmp() -> list[str]:
-    return [name for name in os.listdir("/tmp") if name.startswith("cutaway-learn-")]
+    assert os.listdir(reader.directory) == []
 
 
 def test_it_ends_by_the_signal_it_got(reader: Reader) -> None:
