@@ -111,10 +111,26 @@ class TestIdentity:
         assert before != now and not before.is_alive()
 
 
+class TestEnding:
+    def test_is_a_zombie_and_nothing_alive(self, zombie: int, sleeper: subprocess.Popen[bytes]) -> None:
+        assert procfs.is_ending(zombie)
+        assert not procfs.is_ending(sleeper.pid)
+
+    def test_is_what_waits_for_the_others_of_its_namespace(self) -> None:
+        """A first process, once killed, waits for who was put in from outside to be reaped there."""
+        with asleep("unshare", "--pid", "--fork", "sleep", "1000") as outer:
+            assert eventually(lambda: bool(procfs.children(outer.pid)))
+            (first,) = procfs.children(outer.pid)
+            with asleep("nsenter", f"--pid=/proc/{first}/ns/pid", "--no-fork", "sh", "-c", "sleep 1000 & read x"):
+                os.kill(first, signal.SIGKILL)
+                assert eventually(lambda: procfs.is_ending(first))
+                assert procfs.identity(first).is_alive()
+
+
 ABOUT_A_PROCESS: list[Callable[[int], object]] = [
     procfs.stat, procfs.status, procfs.command_line, procfs.environment, procfs.cgroups, procfs.namespaces,
     procfs.descriptors, procfs.children, procfs.limits, procfs.proportional_size, procfs.link_traffic, procfs.mounts,
-    procfs.identity,
+    procfs.identity, procfs.is_ending,
 ]  # fmt: skip
 
 
@@ -154,6 +170,19 @@ class TestStatus:
         assert status.capabilities["effective"] == 0 != status.capabilities["bounding"]
         assert status.rss > 0
         assert (status.no_new_privileges, status.seccomp) == (False, 0)
+
+    @pytest.mark.parametrize(
+        "send", [os.kill, lambda _, number: signal.raise_signal(number)], ids=["process", "thread"]
+    )
+    def test_says_which_signals_wait(self, send: Callable[[int, int], object]) -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
+        try:
+            send(os.getpid(), signal.SIGUSR1)
+            assert procfs.status().pending == 1 << signal.SIGUSR1 - 1
+            assert signal.sigwait([signal.SIGUSR1])
+            assert procfs.status().pending == 0
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGUSR1])
 
     def test_says_what_it_has_renounced(self) -> None:
         no_new_privileges, umask = 38, 0o27

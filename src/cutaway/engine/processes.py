@@ -44,6 +44,14 @@ class Process:
         except ProcessLookupError:
             return 0
 
+    @property
+    def is_ending(self) -> bool:
+        """Whether it has been killed and is only to notice, or is on its way out."""
+        try:
+            return procfs.is_ending(self.pid)
+        except ProcessLookupError:
+            return True
+
     def signal(self, number: int, *, group: bool = False) -> None:
         """Sends a signal to it, or to its process group; nothing where it has ended."""
         try:

@@ -68,6 +68,7 @@ class Recovery:
                 self._lifecycle.restart_later(container)
             elif container.state.Status == "restarting":
                 self._lifecycle.stop_restarting(container)
+        await self._see_the_killed_end()
 
     async def spawner_lost(self) -> None:
         """Has a new spawner copy the output of what runs, and see how it ends; tries until there is one."""
@@ -101,6 +102,13 @@ class Recovery:
     def _end_of(self, container: Container) -> Ended:
         written = _read_exit_file(f"{self._places.container(container.id)}/exit", container.state.Pid)
         return written or Ended(UNKNOWN_STATUS, time.time_ns())
+
+    async def _see_the_killed_end(self) -> None:
+        """Of what the engine before this one was about to end: nobody is to find it running."""
+        processes = [container.process for container in self._containers if container.process]
+        ends = [process.ended for process in processes if process.is_ending]
+        if ends:
+            await asyncio.wait(ends, timeout=_PAUSE)
 
     async def _finish_the_unfinished(self) -> None:
         for container_id, operations in self._unfinished.items():

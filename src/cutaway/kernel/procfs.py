@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 _ALL_USERS = 4294967295
+_PF_EXITING = 0x4  # include/linux/sched.h
+_SIGKILL = 1 << 8  # as a bit of a set of signals
 _GONE = (errno.ENOENT, errno.ESRCH, errno.EINVAL)
 """What reading about a process that ends can say; the last where it has no namespaces any more."""
 
@@ -56,11 +58,12 @@ class Stat:
 
     `user_time`, `system_time`: CPU seconds. `start_time`: ticks since the machine was started. `virtual_size`: bytes.
     `terminal`: the device number of the controlling terminal, 0 for none; `foreground_group`: of its processes, -1 for
-    none. `exit_status`: a wait status, of a zombie. Its `rss` is left out: the kernel only estimates it there.
+    none. `flags`: the kernel's own, `PF_…`. `exit_status`: a wait status, of a zombie. Its `rss` is left out: the
+    kernel only estimates it there.
     """
 
     __slots__ = (
-        "command", "exit_status", "foreground_group", "group", "nice", "parent", "pid", "session",
+        "command", "exit_status", "flags", "foreground_group", "group", "nice", "parent", "pid", "session",
         "start_time", "state", "system_time", "terminal", "threads", "user_time", "virtual_size",
     )  # fmt: skip
 
@@ -71,7 +74,7 @@ class Stat:
         fields = rest.split()
         self.pid, self.state = int(pid), fields[0]
         numbers = [int(field) for field in fields[1:]]
-        self.parent, self.group, self.session, self.terminal, self.foreground_group = numbers[:5]
+        self.parent, self.group, self.session, self.terminal, self.foreground_group, self.flags = numbers[:6]
         self.user_time, self.system_time = numbers[10] / TICKS_PER_SECOND, numbers[11] / TICKS_PER_SECOND
         self.nice, self.threads, self.start_time = numbers[15], numbers[16], numbers[18]
         self.virtual_size, self.exit_status = numbers[19], numbers[48]
@@ -87,11 +90,13 @@ class Status:
 
     `uids`, `gids`: real, effective, saved, of the file system. `pids`: its PID in each PID namespace, the reader's
     first and its own last. `capabilities`: sets of bits, by "inheritable", "permitted", "effective", "bounding",
-    "ambient". `seccomp`: 0 off, 1 strict, 2 filter. `rss`, `locked`: memory in bytes.
+    "ambient". `pending`: signals that have come and were not yet dealt with, a set of bits. `seccomp`: 0 off, 1 strict,
+    2 filter. `rss`, `locked`: memory in bytes.
     """
 
     __slots__ = (
-        "capabilities", "gids", "groups", "locked", "no_new_privileges", "pids", "rss", "seccomp", "uids", "umask",
+        "capabilities", "gids", "groups", "locked", "no_new_privileges", "pending", "pids",
+        "rss", "seccomp", "uids", "umask",
     )  # fmt: skip
 
     def __init__(self, text: str) -> None:
@@ -102,6 +107,7 @@ class Status:
         self.no_new_privileges, self.seccomp = fields["NoNewPrivs"].strip() == "1", int(fields["Seccomp"])
         self.rss, self.locked = _kilobytes(fields.get("VmRSS", "0")), _kilobytes(fields.get("VmLck", "0"))
         self.umask = int(fields.get("Umask", "0"), 8)
+        self.pending = int(fields["SigPnd"], 16) | int(fields["ShdPnd"], 16)
 
 
 _CAPABILITY_SETS = {
@@ -116,6 +122,11 @@ _CAPABILITY_SETS = {
 def status(pid: int | str = "self") -> Status:
     """Who process `pid` is, and what it may."""
     return Status(_read(pid, "status"))
+
+
+def is_ending(pid: int) -> bool:
+    """Whether it has been killed and is only to notice, or is on its way out."""
+    return status(pid).pending & _SIGKILL != 0 or stat(pid).flags & _PF_EXITING != 0
 
 
 def command_line(pid: int | str = "self") -> list[str]:
