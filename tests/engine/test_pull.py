@@ -152,14 +152,13 @@ class Stalled:
     """An answer that sends half of a blob and then nothing more until it is let go."""
 
     def __init__(self, content: bytes) -> None:
-        self.begun, self.over, self._content = threading.Event(), threading.Event(), content
+        self.over, self._content = threading.Event(), content
 
     def __call__(self, handler: Handler) -> None:
         handler.send_response(200)
         handler.send_header("Content-Length", str(len(self._content)))
         handler.end_headers()
         handler.wfile.write(self._content[: len(self._content) // 2])
-        self.begun.set()
         self.over.wait(20)
         handler.close_connection = True
 
@@ -169,7 +168,8 @@ def test_who_is_interrupted_pulls_no_more(cutaway: Engine, registry: Registry, n
     stalled = registry.answers[f"/blobs/{blob}"] = Stalled(layout.blobs[blob])
     before = kept(cutaway.root / "images")
     pulling = subprocess.Popen([cutaway.command, "pull", name], env=cutaway.environment, stdout=subprocess.DEVNULL)
-    assert stalled.begun.wait(20)
+    come = cutaway.root / "images" / "partial" / blob.removeprefix("sha256:")
+    wait_until(lambda: come.exists() and come.stat().st_size > 0)
     engine = cutaway.status()["engine_pid"]
     assert workers(engine)
     pulling.send_signal(signal.SIGINT)
