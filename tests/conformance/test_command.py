@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import array
 import json
+import mmap
 import os
 import shutil
 import signal
@@ -427,7 +428,25 @@ def test_an_id_that_exists(running: Bundle) -> None:
     assert running.state()["status"] == "running"
 
 
-@pytest.mark.parametrize("identifier", ["", "..", ".", "a/b", "a b", "ä"])
+def test_a_disk_that_is_full(bundle: Bundle) -> None:
+    """Whichever of what is written down is the first that does not fit."""
+    root = bundle.runtime.root
+    root.mkdir(parents=True)
+    for pages in range(1, 50):
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={pages * mmap.PAGESIZE}", "tmpfs", root], check=True)
+        try:
+            done = bundle.runs("true")
+            assert os.listdir(root) == []
+        finally:
+            subprocess.run(["umount", root], check=True)
+        if done.returncode == 0:
+            break
+        assert (done.returncode, "no space left on device" in done.stderr.lower()) == (1, True), done.said
+        assert not _cgroups(bundle)
+    assert pages > 2, done.said
+
+
+@pytest.mark.parametrize("identifier", ["", "..", ".", "a/b", "a b", "ä", "seccomp~"])
 def test_an_id_that_is_none(bundle: Bundle, identifier: str) -> None:
     bundle.write()
     done = bundle.runtime("create", "--bundle", str(bundle.directory), identifier)

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 SPECIFICATION = "1.3.0"
 _ID_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_+-.")
+NO_CONTAINER = "~"
+"""In the name of what is under the root and no container (yet): no ID has it."""
+_TAKEN = (errno.EEXIST, errno.ENOTEMPTY)
 _FROZEN = ("FROZEN", "FREEZING", "1")
 _DEAD = ("Z", "X")
 
@@ -61,16 +64,18 @@ class Container:
         Raises `Failure`: the ID is taken.
         """
         directory = _directory(root, identifier)
-        container = cls(f"{directory}.{os.getpid()}.new", facts)
+        container = cls(f"{directory}{NO_CONTAINER}{os.getpid()}", facts)
         os.makedirs(container.directory, 0o700)
-        container._take_lock()
-        container.save()
-        _write(f"{container.directory}/config.json", config)
         try:
+            container._take_lock()
+            container.save()
+            _write(f"{container.directory}/config.json", config)
             os.rename(container.directory, directory)
-        except OSError:
+        except BaseException as error:
             container.forget()
-            raise Failure("container with given ID already exists") from None
+            if isinstance(error, OSError) and error.errno in _TAKEN:
+                raise Failure("container with given ID already exists") from None
+            raise
         container.directory, container.id = directory, identifier
         return container
 
@@ -157,7 +162,7 @@ def all_in(root: str) -> list[Container]:
     """The containers under `root`, by ID."""
     found = []
     names = os.listdir(root) if os.path.isdir(root) else []
-    for identifier in sorted(name for name in names if not name.endswith(".new")):
+    for identifier in sorted(name for name in names if NO_CONTAINER not in name):
         try:
             found.append(Container.find(root, identifier))
         except Failure:  # being created or deleted, or not ours
@@ -188,7 +193,6 @@ def _directory(root: str, identifier: str) -> str:
 
 def _write(path: str, content: bytes) -> None:
     passing = f"{path}.new"
-    file = os.open(passing, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    os.write(file, content)
-    os.close(file)
+    with open(os.open(passing, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as file:
+        file.write(content)
     os.rename(passing, path)

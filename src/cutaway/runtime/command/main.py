@@ -81,7 +81,9 @@ class Invocation:
 
     def filters(self, spec: dict[str, Any]) -> str:
         """The directory in which compiled seccomp filters are kept, made if the container is to have one."""
-        directory = f"{self.root}/.seccomp"
+        from cutaway.runtime.command.container import NO_CONTAINER
+
+        directory = f"{self.root}/seccomp{NO_CONTAINER}"
         if (spec.get("linux") or {}).get("seccomp"):
             os.makedirs(directory, 0o700, exist_ok=True)
         return directory
