@@ -80,7 +80,34 @@ def test_a_read_only_root_is_read_only_inside(bundle: Bundle) -> None:
     assert not (bundle.rootfs / "x").exists()
 
 
+@must("Root")
+def test_a_working_directory_is_made_in_a_read_only_root_too(bundle: Bundle) -> None:
+    bundle.spec["root"]["readonly"] = True
+    bundle.process["cwd"] = "/not/there"
+    assert bundle.says("pwd") == "/not/there"
+
+
 # Mounts
+
+
+@must("Mounts")
+def test_a_file_is_not_mounted_on_a_directory(bundle: Bundle, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    bundle.bind(tmp_path / "file", "/etc")
+    assert "mount(/etc): ENOTDIR: not a directory: a directory is mounted on a directory" in bundle.refusal()
+
+
+@must("Mounts")
+def test_an_empty_option_is_none(bundle: Bundle) -> None:
+    bundle.mount("/there", "tmpfs", "tmpfs", "", "size=64k")
+    assert "size=64k" in bundle.says("grep", " /there ", "/proc/mounts")
+
+
+@must("Mounts")
+def test_owners_are_not_mapped_by_a_user_namespace_of_which_nothing_is_known(bundle: Bundle, tmp_path: Path) -> None:
+    bundle.with_namespace("user", path="/proc/self/ns/user")
+    bundle.bind(tmp_path, "/there", "bind", "idmap")
+    assert "idmap has no mappings to take" in bundle.refusal()
 
 
 @must("Mounts")

@@ -29,6 +29,8 @@ MS_SHARED = 1 << 20
 MNT_DETACH = 0x2
 UMOUNT_NOFOLLOW = 0x8
 
+DEV_NULL = os.makedev(1, 3)
+
 MOUNT_ATTR_RDONLY = 0x1
 MOUNT_ATTR_NOSUID = 0x2
 MOUNT_ATTR_NODEV = 0x4
@@ -104,7 +106,7 @@ class Options:
         self.bind = self.recursive = self.propagate_all = False
         self.remount = self.copy_up = self.idmap = self.idmap_all = False
         self.filesystem: list[str] = []
-        for option in options:
+        for option in filter(None, options):
             self._take(option)
 
     def _take(self, option: str) -> None:

@@ -13,7 +13,7 @@ from itertools import count
 
 from cutaway.kernel import mounts
 from cutaway.kernel.errors import KernelError
-from cutaway.kernel.mounts import MOUNT_ATTR_IDMAP, MOUNT_ATTR_RDONLY, MS_PRIVATE, MS_SLAVE, Options
+from cutaway.kernel.mounts import MOUNT_ATTR_IDMAP, MOUNT_ATTR_RDONLY, MS_PRIVATE, MS_SHARED, MS_SLAVE, Options
 from cutaway.kernel.namespaces import user_namespace
 from cutaway.kernel.openat2 import make_directories, make_file, open_in_root
 from cutaway.kernel.overlay import forget_volatile, mount_overlay
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 SUBDIRECTORY = "X-mount.subdir="
 """An option of `mount(8)`: only this part of what is mounted."""
-_DEV_NULL = os.makedev(1, 3)
 
 
 class MountOverlay(Operation):
@@ -527,6 +526,22 @@ done"""
         return f"{', '.join(self.paths)}: to be read but not changed from inside."
 
 
+class MakeDirectory(Operation):
+    """A directory inside, and those above it, where there is none."""
+
+    path: str
+    manual = "mkdir(2)"
+
+    def apply(self, context: Context) -> None:
+        os.close(make_directories(context.root, self.path))
+
+    def shell(self) -> str:
+        return f"mkdir -p {_in_root(self.path)}"
+
+    def why(self) -> str:
+        return f"{self.path}, the program's working directory, cannot be made any more once the root is read-only."
+
+
 class ChangeRoot(Operation):
     """Makes the attached root the process's root by chroot, where pivot_root cannot work: on a root file system in
     memory that the machine was booted with. The host's tree stays in the mount namespace, below it."""
@@ -591,23 +606,34 @@ _REASONS = {
 
 def _attach(mount: int, root: int, path: str, options: Options) -> None:
     _set_attributes(mount, options)
-    make = make_directories if stat.S_ISDIR(os.fstat(mount).st_mode) else make_file
+    is_directory = stat.S_ISDIR(os.fstat(mount).st_mode)
     try:
-        target = make(root, path)
-        try:
-            mounts.attach(mount, target)
-        finally:
-            os.close(target)
-    except NotADirectoryError as error:
-        reason = f"{path}: a directory is mounted on a directory only, and a file on a file"
-        raise KernelError(error.errno or 0, "mount", reason) from None
+        target = (make_directories if is_directory else make_file)(root, path)
+    except NotADirectoryError:
+        raise _unlike(path) from None
+    try:
+        mounts.attach(mount, target)
+    except OSError:
+        if is_directory == stat.S_ISDIR(os.fstat(target).st_mode):
+            raise
+        raise _unlike(path) from None
+    finally:
+        os.close(target)
+
+
+def _unlike(path: str) -> KernelError:
+    return KernelError(errno.ENOTDIR, "mount", path, "a directory is mounted on a directory, and a file on a file")
 
 
 def _set_attributes(mount: int, options: Options, propagation: int = MS_PRIVATE) -> None:
-    """`propagation`: what it is where the options do not say."""
+    """`propagation`: what it is where the options do not say. The mounts below one of the host's came along as peers
+    of the host's own: unless it is shared they are none any more."""
     of_one, of_all = options.propagation or propagation, 0
     if options.propagate_all:
         of_one, of_all = of_all, of_one
+    elif options.recursive and of_one not in (0, MS_SHARED):
+        below = MS_SLAVE if of_one == MS_SLAVE else MS_PRIVATE
+        mounts.set_attributes(mount, 0, propagation=below, recursive=True)
     mounts.set_attributes(mount, options.set, options.clear, of_one)
     mounts.set_attributes(mount, options.recursive_set, options.recursive_clear, of_all, recursive=True)
 
@@ -648,7 +674,7 @@ def _checked_null(root: int) -> int:
     """A descriptor of /dev/null inside `root`, checked to be the null device (CVE-2025-31133)."""
     null = open_in_root(root, "/dev/null", os.O_PATH | os.O_NOFOLLOW)
     found = os.fstat(null)
-    if stat.S_ISCHR(found.st_mode) and found.st_rdev == _DEV_NULL:
+    if stat.S_ISCHR(found.st_mode) and found.st_rdev == mounts.DEV_NULL:
         return null
     os.close(null)
     raise PermissionError(1, "/dev/null inside the container is not the null device: nothing can be masked with it")

@@ -14,6 +14,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import stat
 import struct
 import sys
 
@@ -44,6 +45,7 @@ _PROC_ROOT_INO = 1
 _CLOSE_RANGE_CLOEXEC = 4
 HIGHEST_DESCRIPTOR = 0x7FFFFFFF
 _FIFO = 0o010000
+_STANDARD = 3  # streams
 _LongestPath = ctypes.c_char * 4096
 _HARMLESS = frozenset({_signal.SIGCHLD, _signal.SIGCONT, _signal.SIGURG, _signal.SIGWINCH})
 """What programs ignore unless they say otherwise (`signal(7)`)."""
@@ -116,7 +118,7 @@ class SetSysctl(Operation):
     def apply(self, context: Context) -> None:
         proc = _procfs(context)
         try:
-            _write_below(proc, "sys/" + self._path, self.value)
+            _write_below(proc, "sys/" + self.path, self.value)
         except OSError as error:
             if error.errno != errno.EXDEV:
                 raise
@@ -129,17 +131,21 @@ class SetSysctl(Operation):
         is attached nowhere nothing is."""
         proc = mounts.new_mount("proc", "proc")
         try:
-            _write_below(proc, "sys/" + self._path, self.value)
+            _write_below(proc, "sys/" + self.path, self.value)
         finally:
             os.close(proc)
 
     @property
-    def _path(self) -> str:
-        """Whichever separator comes first separates: an interface's name may hold the other one."""
+    def path(self) -> str:
+        """Below /proc/sys. Whichever separator comes first separates: an interface's name may hold the other one.
+
+        Raises `KernelError` for a key that leads elsewhere than it says.
+        """
         slash, dot = (self.key.find(separator) for separator in "/.")
-        if dot == -1 or -1 < slash < dot:
-            return self.key
-        return self.key.translate({ord("."): "/", ord("/"): "."})
+        path = self.key if dot == -1 or -1 < slash < dot else self.key.translate({ord("."): "/", ord("/"): "."})
+        if {"", ".", ".."} & {*path.split("/")}:
+            raise KernelError(errno.EINVAL, "write", f"/proc/sys/{path}")
+        return path
 
     def shell(self) -> str:
         return f"sysctl -qw {_quote(f'{self.key}={self.value}')}"
@@ -273,7 +279,7 @@ class SetUser(Operation):
 
     def _set_groups(self) -> None:
         try:
-            _named(os.setgroups, self.additional_gids)
+            _named(os.setgroups, list(dict.fromkeys(self.additional_gids)))
         except PermissionError:  # user namespaces of ordinary users may forbid it (user_namespaces(7))
             if self.additional_gids:
                 raise
@@ -454,6 +460,38 @@ def _bind_console(root: int, slave: int) -> None:
     mounts.attach(terminal, target)
     os.close(terminal)
     os.close(target)
+
+
+class ReopenNull(Operation):
+    """Standard streams that are the host's /dev/null become the container's own: of a file that is open, the mode and
+    the owner can be changed, too."""
+
+    manual = "fchmod(2)"
+
+    def apply(self, context: Context) -> None:  # noqa: ARG002
+        streams = [number for number in range(_STANDARD) if _is_null(number)]
+        if not streams:
+            return
+        try:
+            null = os.open("/dev/null", os.O_RDWR | os.O_NOFOLLOW | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError:  # it has none, or may not use it
+            return
+        if _is_null(null):  # an image, or who is in there already, can have anything at this path
+            os.set_blocking(null, True)
+            for number in streams:
+                os.dup2(null, number)
+        os.close(null)
+
+    def subject(self) -> str:
+        return "/dev/null"
+
+    def shell(self) -> str:
+        return ""
+
+    def why(self) -> str:
+        return (
+            "Where a standard stream is the host's /dev/null, it becomes the container's: modes can be changed by it."
+        )
 
 
 class ChangeDirectory(Operation):
@@ -670,7 +708,7 @@ class Exec(Operation):
                 os.execve(path, self.args, self._environment)
             except (FileNotFoundError, NotADirectoryError):
                 if os.path.isfile(path):
-                    reason = f"{path} is there, but not the interpreter or loader it names"
+                    reason = f"{path} is there, but not the interpreter or loader it names: no such file or directory"
                     raise CommandNotFound(errno.ENOENT, self.args[0], reason) from None
             except OSError as error:
                 denied = denied or error.errno or 0
@@ -710,6 +748,14 @@ class Exec(Operation):
         return (
             f"Becomes the container's program, {self.args[0]}: the same process, with nothing of the engine left in it."
         )
+
+
+def _is_null(descriptor: int) -> bool:
+    try:
+        found = os.fstat(descriptor)
+    except OSError:  # not open
+        return False
+    return stat.S_ISCHR(found.st_mode) and found.st_rdev == mounts.DEV_NULL
 
 
 def _not_found(program: str) -> str:

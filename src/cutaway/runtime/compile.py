@@ -13,6 +13,7 @@ from cutaway.plan.mounts import (
     AttachRoot,
     BindMount,
     MakeDevice,
+    MakeDirectory,
     MakeLink,
     MakeReadonly,
     MaskPaths,
@@ -33,6 +34,7 @@ from cutaway.plan.process import (
     NewKeyring,
     NewSession,
     OpenTerminal,
+    ReopenNull,
     SetDomainname,
     SetExecLabel,
     SetHostname,
@@ -227,6 +229,7 @@ def tree(spec: dict[str, Any], given: Given) -> Iterator[Operation]:
     if linux.get("maskedPaths"):
         yield MaskPaths(linux["maskedPaths"])
     if spec["root"].get("readonly"):
+        yield MakeDirectory(process["cwd"])
         yield MakeReadonly(["/"])
 
 
@@ -294,8 +297,7 @@ def shown_hierarchies(layout: Layout) -> tuple[dict[str, str], dict[str, str]]:
 
 def _brings_devices(mounts: list[dict[str, Any]]) -> bool:
     """Whether a directory of the host becomes /dev: what is in it is not ours to add to."""
-    options = [mount.get("options", []) for mount in mounts if mount["destination"].rstrip("/") == "/dev"]
-    return any("bind" in given or "rbind" in given for given in options)
+    return any(is_bind(mount) and os.path.normpath(f"/./{mount['destination']}") == "/dev" for mount in mounts)
 
 
 _STANDARD_DEVICES = [
@@ -313,6 +315,8 @@ def _devices(devices: list[dict[str, Any]]) -> Iterator[Operation]:
     given = {(each["path"], each["type"], each.get("major"), each.get("minor")) for each in devices}
     yield from (each for each in _STANDARD_DEVICES if (each.path, each.kind, each.major, each.minor) not in given)
     for device in devices:
+        if device["path"] == "/dev/ptmx":  # the link to that of its own terminals
+            continue
         numbers = device.get("major", 0), device.get("minor", 0)
         owner = device.get("uid", 0), device.get("gid", 0)
         mode = device.get("fileMode", 0o666) & _PERMISSIONS
@@ -350,6 +354,7 @@ def program(process: dict[str, Any], given: Given, *, first: bool = True) -> Ite
     A filter is loaded by a process that has CAP_SYS_ADMIN or cannot gain privileges any more: hence its two places. The
     working directory is entered, and made for the container's `first` process, while the process may go anywhere.
     """
+    yield ReopenNull()
     yield from limits(process)
     unprivileged = process.get("noNewPrivileges", False)
     if given.seccomp and not unprivileged:

@@ -177,7 +177,9 @@ def _check_mount(mount: dict[str, Any], field: str, kinds: dict[str, str]) -> No
     mapped = ["uidMappings" in mount, "gidMappings" in mount]
     _refuse(mapped[0] != mapped[1], field, "uidMappings and gidMappings go together")
     _refuse(
-        options.idmap and not mapped[0] and "user" not in kinds, f"{field}.options", "idmap has no mappings to take"
+        options.idmap and not mapped[0] and kinds.get("user") != "",
+        f"{field}.options",
+        "idmap has no mappings to take: of a user namespace that is joined they are not known",
     )
     if options.remount:
         return
@@ -194,18 +196,28 @@ def _check_mount(mount: dict[str, Any], field: str, kinds: dict[str, str]) -> No
 def _check_sysctl(sysctl: dict[str, str], spec: dict[str, Any], kinds: dict[str, str]) -> None:
     """Only what a namespace of the container's own confines; the others would change the host."""
     for key in sysctl:
-        name = key.replace("/", ".")
+        field = f"linux.sysctl.{key}"
+        parts = key.replace("/", ".").split(".")
+        _refuse("" in parts, field, "is no name of a kernel parameter")
+        name = ".".join(parts)
         kind = (
             "network" if name.startswith("net.")
             else "ipc" if name in _IPC_SYSCTLS or name.startswith("fs.mqueue.")
             else "uts" if name in ("kernel.domainname", "kernel.hostname")
             else ""
         )  # fmt: skip
-        field = f"linux.sysctl.{key}"
         _refuse(not kind, field, "is not confined to a namespace")
-        _refuse(kind not in kinds, field, f"needs a {kind} namespace, or the host's would change")
+        _refuse(_is_hosts(kind, kinds), field, f"not allowed in host {kind} namespace, which would change")
         own = {"kernel.hostname": "hostname", "kernel.domainname": "domainname"}.get(name, "")
         _refuse(bool(own and spec.get(own)), field, f"is at odds with {own}")
+
+
+def _is_hosts(kind: str, kinds: dict[str, str]) -> bool:
+    """Whether the container is in this process's namespace of a kind: it has none, or joins that by a path."""
+    if kinds.get(kind) == "":
+        return False
+    own = f"/proc/self/ns/{_FLAGS.get(kind, kind)}"
+    return kind not in kinds or os.path.samefile(kinds[kind], own)
 
 
 def _check_devices(linux: dict[str, Any]) -> None:
