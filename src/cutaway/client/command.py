@@ -52,10 +52,11 @@ def main() -> int:
         connection = dial.try_connect(directory) if verb in _OF_A_RUNNING_ENGINE else dial.connect()
         if connection is None:
             return _failed("the engine is not running", 0 if verb == _STOP else NOT_RUNNING)
+        engine = dial.engine_of(connection) if verb == _STOP else -1
         wire.send(connection, wire.COMMAND, _command(), standard)
         code = _follow(connection)
         if verb == _STOP and code == 0:
-            dial.wait_for_end(directory)
+            dial.wait_for_end(engine)
         posix._exit(code)  # everything is written, and to take an interpreter apart costs a millisecond
     except (dial.Unreachable, wire.ProtocolError) as problem:
         return _failed(str(problem))

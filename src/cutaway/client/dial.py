@@ -159,13 +159,19 @@ def _engine_environment(environment: Mapping[bytes, bytes]) -> dict[bytes, bytes
     return kept | {b"PATH": path, b"LANG": b"C.UTF-8", b"PYTHONPATH": source}
 
 
-def wait_for_end(directory: str) -> None:
-    """Returns once no engine with this runtime directory runs: while one does, it holds the lock in there."""
-    import fcntl
+def engine_of(connection: _socket.socket) -> int:
+    """A pidfd of the engine at the other end. `SO_PEERCRED` of unix(7)"""
+    credentials = connection.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, 12)
+    return posix.pidfd_open(int.from_bytes(credentials[:4], sys.byteorder))
 
-    lock = posix.open(directory + "/engine.lock", posix.O_RDWR | posix.O_CLOEXEC)
-    fcntl.flock(lock, fcntl.LOCK_EX)
-    posix.close(lock)
+
+def wait_for_end(engine: int) -> None:
+    """Returns once the engine of this pidfd has ended."""
+    from select import POLLIN, poll
+
+    ended = poll()
+    ended.register(engine, POLLIN)
+    ended.poll()
 
 
 def _read_answer(descriptor: int) -> bytes:
