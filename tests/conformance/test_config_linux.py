@@ -377,6 +377,12 @@ def test_the_default_devices_are_there(bundle: Bundle) -> None:
 
 
 @must("Default devices")
+def test_the_multiplexer_is_that_of_its_own_terminals_whatever_is_asked_for(bundle: Bundle) -> None:
+    bundle.linux["devices"] = [{"path": "/dev/ptmx", "type": "c", "major": 5, "minor": 2}]
+    assert bundle.says("readlink", "/dev/ptmx") == "pts/ptmx"
+
+
+@must("Default devices")
 def test_the_console_is_there_with_a_terminal_alone(bundle: Bundle) -> None:
     assert "console" not in bundle.says("ls", "/dev")
     bundle.process["terminal"] = True
@@ -512,6 +518,23 @@ def test_rules_for_devices_are_applied_in_the_listed_order(bundle: Bundle) -> No
     ]  # fmt: skip
     script = "for each in null a b; do (: < /dev/$each) 2>&1 | grep -o 'Operation not permitted' || echo open; done"
     assert bundle.says("sh", "-c", script).splitlines() == ["open", "open", "Operation not permitted"]
+
+
+@must("Allowed Device list")
+@pytest.mark.vm
+def test_all_devices_but_one_can_be_allowed(bundle: Bundle) -> None:
+    rules = [{"allow": True, "access": "rwm"}, {"allow": False, "type": "c", "major": 1, "minor": 5, "access": "w"}]
+    bundle.linux["resources"] = {"devices": rules}
+    script = "echo >/dev/null; (: </dev/zero) && (echo >/dev/zero) 2>&1 | grep -o 'Operation not permitted'"
+    assert bundle.shell(script) == "Operation not permitted"
+
+
+@must("Default devices")
+def test_a_tunnel_can_be_made_by_who_has_the_right_to(bundle: Bundle) -> None:
+    bundle.linux["resources"] = {"devices": [{"allow": False, "access": "rwm"}]}
+    for kind in ("bounding", "effective", "permitted"):
+        bundle.process["capabilities"][kind] = ["CAP_MKNOD", "CAP_NET_ADMIN"]
+    assert bundle.shell("mknod /dev/tun c 10 200; (: </dev/tun) && echo opened") == "opened"
 
 
 @must("Memory")

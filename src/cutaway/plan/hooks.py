@@ -27,6 +27,7 @@ STATUS = {
 }
 """The moments, and what the state then says."""
 _MOST_OUTPUT = 4096
+_LONGEST_POLL = (1 << 31) - 1  # milliseconds
 
 
 class HookFailed(OSError):
@@ -87,7 +88,7 @@ class RunHook(Operation):
             for number in (_signal.SIGPIPE, _signal.SIGXFSZ):  # which Python ignores
                 _signal.signal(number, _signal.SIG_DFL)
             _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
-            environment = dict(entry.split("=", 1) for entry in self.env if "=" in entry)
+            environment = dict(entry.split("=", 1) for entry in self.env if "=" in entry[1:])
             os.execve(self.path, self.args or [self.path], environment)
         except OSError as error:
             os.write(output, str(error.strerror).lower().encode())
@@ -137,6 +138,6 @@ def _ends_within(pid: int, seconds: int) -> bool:
     try:
         ended = poll()
         ended.register(pidfd, POLLIN)
-        return bool(ended.poll(seconds * 1000))
+        return bool(ended.poll(min(seconds * 1000, _LONGEST_POLL)))
     finally:
         os.close(pidfd)

@@ -295,9 +295,16 @@ def cgroup_path(asked: str, identifier: str) -> str:
 def with_default_devices(resources: dict[str, Any]) -> dict[str, Any]:
     """`linux.resources` whose device rules, if there are any, end with what every container may do: use the devices
     that it has by default, and make others that it cannot open."""
-    if "devices" not in resources:
+    rules = resources.get("devices")
+    if rules is None or _allow_all(rules):
         return resources
-    return resources | {"devices": [*resources["devices"], *_DEFAULT_RULES]}
+    return resources | {"devices": [*rules, *_DEFAULT_RULES]}
+
+
+def _allow_all(rules: list[dict[str, Any]]) -> bool:
+    """Whether they allow every device but for some: then there is nothing to add."""
+    general = [rule for rule in rules if rule.get("type", "a") == "a" and not {"major", "minor"} & rule.keys()]
+    return bool(general) and general[-1]["allow"]
 
 
 def _rule(kind: str, major: int, minor: int, access: str = "rwm") -> dict[str, Any]:
@@ -310,6 +317,7 @@ _DEFAULT_RULES = [
     _rule("b", _ANY, _ANY, "m"),
     *(_rule("c", 1, minor) for minor in (3, 5, 7, 8, 9)),  # null, zero, full, random, urandom
     *(_rule("c", 5, minor) for minor in (0, 1, 2)),  # tty, console, ptmx
+    _rule("c", 10, 200),  # /dev/net/tun, which images make themselves and only CAP_NET_ADMIN does anything with
     _rule("c", 136, _ANY),  # terminals
 ]
 
