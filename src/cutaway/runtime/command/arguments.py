@@ -1,5 +1,5 @@
-"""A command line as runc's parser takes it apart: `--name value`, `--name=value`, `-name`, `-n value`; the first word
-that is no option ends the options, and so does `--`."""
+"""A command line as runc's parser takes it apart: `--name value`, `--name=value`, `-name`, `-n value`. `--` ends the
+options; a word that is none does so only where any number of words may follow, which are then somebody else's."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
 FLAG, VALUE, LIST, NUMBER = "flag", "value", "list", "number"
 """Kinds of options: without a value, with one, with one and repeatable, with a number."""
+ANY = 1 << 30
+"""How many operands there may be where there is no limit."""
 
 
 class Syntax:
@@ -30,14 +32,19 @@ def parse(words: list[str], syntax: Syntax) -> tuple[dict[str, Any], list[str]]:
     """The options by name, those not given as False, "", [] or None; and the operands. Raises `Misuse`."""
     absent: dict[str, Any] = {FLAG: False, VALUE: "", LIST: [], NUMBER: None}
     found = {name: absent[kind] for name, kind in syntax.options.items()}
-    waiting = words[::-1]
-    while waiting and waiting[-1].startswith("-") and waiting[-1] != "-":
+    waiting, operands = words[::-1], list[str]()
+    while waiting:
         word = waiting.pop()
         if word == "--":
             break
         name, equals, value = word.lstrip("-").partition("=")
         name = syntax.short.get(name, name)
         kind = syntax.options.get(name)
+        if not word.startswith("-") or word == "-" or (operands and kind is None):
+            operands.append(word)
+            if syntax.most == ANY:
+                break
+            continue
         if kind is None:
             raise Misuse(f"flag provided but not defined: -{name}")
         if kind == FLAG:
@@ -47,7 +54,7 @@ def parse(words: list[str], syntax: Syntax) -> tuple[dict[str, Any], list[str]]:
             raise Misuse(f"flag needs an argument: -{name}")
         value = value if equals else waiting.pop()
         found[name] = [*found[name], value] if kind == LIST else _number(name, value) if kind == NUMBER else value
-    return found, waiting[::-1]
+    return found, operands + waiting[::-1]
 
 
 def truth(name: str, value: str) -> bool:

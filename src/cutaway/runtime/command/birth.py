@@ -25,12 +25,11 @@ import _signal  # type: ignore[import-not-found]
 import _socket
 import os
 
-from cutaway.kernel.errors import sentence
 from cutaway.kernel.namespaces import CLONE_PARENT, clone
 from cutaway.kernel.prctl import set_dumpable, set_parent_death_signal
 from cutaway.plan.plan import apply
 from cutaway.plan.process import Exec, ExecError
-from cutaway.runtime.command.failure import Failure
+from cutaway.runtime.command.failure import Failure, said
 from cutaway.runtime.command.talk import GO, MOUNTED, READY, Process, hear, tell, tell_failure
 
 TYPE_CHECKING = False
@@ -132,8 +131,8 @@ def _clone_sibling(report: _socket.socket, told: int, child: Child, context: Con
 
 
 def _tell_failure(report: _socket.socket, error: BaseException) -> None:
-    said = sentence(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
-    tell_failure(report, f"unable to start container process: {said}" if isinstance(error, ExecError) else said)
+    how = said(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
+    tell_failure(report, f"unable to start container process: {how}" if isinstance(error, ExecError) else how)
 
 
 def _become(report: _socket.socket, child: Child, context: Context) -> NoReturn:

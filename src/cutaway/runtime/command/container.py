@@ -30,6 +30,10 @@ _FROZEN = ("FROZEN", "FREEZING", "1")
 _DEAD = ("Z", "X")
 
 
+class NoSuchContainer(Failure):
+    """There is none of that ID."""
+
+
 class Container:
     """`facts` is what `state.json` holds: `pid` and `start_time` of its first process (0 as long as there is none), the
     `bundle`, its `rootfs`, when it was `created`, its `cgroup`, the `unit` that this is of `systemd` (at that socket),
@@ -44,7 +48,7 @@ class Container:
     def find(cls, root: str, identifier: str, *, lock: bool = False) -> Container:
         """The container of that ID; with `lock` no other verb changes it until this process ends.
 
-        Raises `Failure` where there is none.
+        Raises `NoSuchContainer`, and `Failure` where what is known of it cannot be read.
         """
         container = cls(_directory(root, identifier), {})
         try:
@@ -52,7 +56,7 @@ class Container:
                 container._take_lock()
             container.facts = document.read(f"{container.directory}/state.json")
         except (FileNotFoundError, NotADirectoryError):
-            raise Failure("container does not exist") from None
+            raise NoSuchContainer("container does not exist") from None
         except ValueError as error:
             raise Failure(f"{container.directory}/state.json: {error}") from None
         return container
@@ -64,7 +68,7 @@ class Container:
         Raises `Failure`: the ID is taken.
         """
         directory = _directory(root, identifier)
-        container = cls(f"{directory}{NO_CONTAINER}{os.getpid()}", facts)
+        container = cls(f"{directory}{NO_CONTAINER}{os.urandom(4).hex()}", facts)
         os.makedirs(container.directory, 0o700)
         try:
             container._take_lock()
@@ -89,6 +93,17 @@ class Container:
             os.unlink(f"{self.directory}/{name}")
         os.rmdir(self.directory)
 
+    def is_busy(self) -> bool:
+        """Whether another verb changes it at the moment."""
+        directory = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(directory)
+        return False
+
     def unlock(self) -> None:
         """Lets go of the lock, in a process that goes on."""
         os.close(self.lock)
@@ -112,9 +127,9 @@ class Container:
         """One of the specification's words, or `paused`."""
         if not self.is_alive():
             return "stopped" if self.pid else "creating"
-        if os.path.exists(self.gate):
-            return "created"
-        return "paused" if self.is_frozen() else "running"
+        if self.is_frozen():
+            return "paused"
+        return "created" if os.path.exists(self.gate) else "running"
 
     def is_alive(self) -> bool:
         """Whether its first process has not ended; a PID that is another's by now is not it."""
@@ -156,6 +171,14 @@ class Container:
         fcntl.flock(self.lock, fcntl.LOCK_EX)
         if os.fstat(self.lock).st_nlink == 0:  # deleted while we waited
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+
+
+def forget_unborn(root: str, identifier: str) -> None:
+    """Removes what was written down for a container of that ID by who was killed before it appeared."""
+    for name in os.listdir(root) if os.path.isdir(root) else ():
+        unborn = Container(f"{root}/{name}", {})
+        if name.startswith(f"{identifier}{NO_CONTAINER}") and not unborn.is_busy():
+            unborn.forget()
 
 
 def all_in(root: str) -> list[Container]:

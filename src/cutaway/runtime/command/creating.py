@@ -7,6 +7,7 @@ import os
 import time
 
 from cutaway.kernel.cgroups import host_layout
+from cutaway.kernel.errors import sentence
 from cutaway.kernel.procfs import is_host_root
 from cutaway.plan.operation import Context, Operation, dump
 from cutaway.plan.plan import apply
@@ -48,16 +49,21 @@ def run(invocation: Invocation) -> int:
     detached = bool(invocation.options["detach"])
     creation = Creation(invocation, detached=detached, starts_at_once=True)
     process = creation.make()
-    runs = False
     try:
         foreground = None if detached else creation.foreground(process, reaps=not invocation.options["no-subreaper"])
         creation.start(process)
         write_pid_file(invocation.options["pid-file"], process.pid)
-        runs = detached
-        return foreground.attend() if foreground else 0
-    finally:
-        if not (runs or invocation.options["keep"]):
+        code = foreground.attend() if foreground else 0
+    except BaseException:
+        if not invocation.options["keep"]:
             remove(creation.container, invocation.log)
+        raise
+    if not (detached or invocation.options["keep"]):
+        try:
+            remove(creation.container, invocation.log)
+        except (Failure, OSError) as error:  # how the program ended counts more
+            invocation.log.error(sentence(error))
+    return code
 
 
 class Creation:
@@ -70,7 +76,7 @@ class Creation:
         options = invocation.options
         self._invocation, self._starts_at_once = invocation, starts_at_once
         self._terminal = Terminal(options["console-socket"], detached=detached)
-        self._kept = preserve(options["preserve-fds"])
+        self._kept = preserve(options["preserve-fds"], activated=True)
         self._bundle, self._config = _read_bundle(options["bundle"])
         self._spec = _checked(self._config, self._bundle)
         self._terminal.check(self._spec["process"])
@@ -213,7 +219,8 @@ def _checked(config: bytes, bundle: str) -> dict[str, Any]:
         raise Failure(f"config.json: {error}") from None
     specification.check(spec)
     meaning.check(spec, bundle)
-    return dict(spec)
+    linux: dict[str, Any] = {"namespaces": [], **(spec.get("linux") or {})}
+    return {**spec, "linux": linux}
 
 
 def _freezer_file(cgroup: str) -> str:

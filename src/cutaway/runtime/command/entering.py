@@ -40,6 +40,7 @@ def execute(invocation: Invocation) -> int:
     kept = preserve(options["preserve-fds"])
     config = container.config
     described = _described(config["process"], invocation)
+    described.setdefault("capabilities", config["process"].get("capabilities"))
     terminal.check(described)
     if not has_home(described):
         described["env"] = [*described.get("env", ()), f"HOME={_home(container, described)}"]
@@ -176,6 +177,9 @@ def _join(container: Container, below: list[str]) -> list[Operation]:
     if not below:
         return [join_operation(path, layout, container.pid)]
     wanted = _by_controller(below)
+    known = {name for each in layout.hierarchies for name in each.controllers} | {""}
+    if unknown := wanted.keys() - known:
+        raise Failure(f"--cgroup {below[-1]}: this host has no controller {', '.join(unknown)}")
     tasks = [each.join_file(f"{path.strip('/')}/{_chosen(each.controllers, wanted)}") for each in _versions(layout, 1)]
     directory = layout.unified.directory(f"{path.strip('/')}/{wanted.get('', '')}") if layout.unified else ""
     return [JoinCgroup(tasks, directory)]

@@ -2,6 +2,17 @@
 
 from __future__ import annotations
 
+import os
+
+from cutaway.kernel.errors import sentence
+
+
+def said(error: Exception) -> str:
+    """`sentence`, with what the kernel says as Go writes it, in small letters: engines look for that."""
+    text = sentence(error)
+    words = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else ""
+    return text.replace(words, words.lower()) if words else text
+
 
 class Failure(Exception):
     """What an invocation ends with: one sentence, and the exit code."""

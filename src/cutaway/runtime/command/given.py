@@ -8,22 +8,40 @@ from cutaway.runtime.command.failure import Failure
 
 _STANDARD = 3
 _MORE_THAN_ANY = 1 << 30
+_MOST_DIGITS = 8
 
 
-def preserve(more: int | None) -> int:
-    """How many descriptors from 3 on are passed on: those of socket activation, and `more` (`--preserve-fds`). All that
-    the caller has open beyond them is closed: a process that waits to be started would hold it open.
+def preserve(more: int | None, *, activated: bool = False) -> int:
+    """How many descriptors from 3 on are passed on: where it is `activated` those of socket activation
+    (`sd_listen_fds(3)`), if they are there, and `more` (`--preserve-fds`). All that the caller has open beyond them is
+    closed: a process that waits to be started would hold it open.
 
     Raises `Failure` where one that is to be kept is not open.
     """
-    kept = int(os.environ.get("LISTEN_FDS") or 0) + (more or 0)
+    kept = _listening() if activated else 0
+    for descriptor in range(_STANDARD + kept, _STANDARD + kept + (more or 0)):
+        if not _is_open(descriptor):
+            raise Failure(f"file descriptor {descriptor} is to be preserved, but is not open")
+    kept += more or 0
     for descriptor in range(_STANDARD, _STANDARD + kept):
-        try:
-            os.set_inheritable(descriptor, True)
-        except OSError:
-            raise Failure(f"file descriptor {descriptor} is to be preserved, but is not open") from None
+        os.set_inheritable(descriptor, True)
     os.closerange(_STANDARD + kept, _MORE_THAN_ANY)
     return kept
+
+
+def _listening() -> int:
+    """How many sockets the caller says it gives; none where they are not there: the variable was for somebody else."""
+    said = os.environ.get("LISTEN_FDS", "")
+    count = int(said) if said.isdecimal() and len(said) < _MOST_DIGITS else 0
+    return count if all(map(_is_open, range(_STANDARD, _STANDARD + count))) else 0
+
+
+def _is_open(descriptor: int) -> bool:
+    try:
+        os.fstat(descriptor)
+    except OSError:
+        return False
+    return True
 
 
 def write_pid_file(path: str, pid: int) -> None:

@@ -61,7 +61,7 @@ def update(invocation: Invocation) -> int:
     container = Container.find(invocation.root, invocation.operands[0], lock=True)
     if not container.is_alive():
         raise Failure("container not running")
-    operations = update_operations(cgroup_of(container), _wanted(invocation.options))
+    operations = update_operations(cgroup_of(container), _changes(_wanted(invocation.options)))
     if container.facts.get("unit"):
         operations[:0] = _told_to_systemd(container, operations)
     try:
@@ -98,6 +98,16 @@ def _wanted(options: dict[str, Any]) -> dict[str, Any]:
         if value not in ("", None):
             wanted.setdefault(section, {})[key] = _bytes(option, value) if section == "memory" else value
     return wanted
+
+
+def _changes(wanted: dict[str, Any]) -> dict[str, Any]:
+    """As runc understands them: engines hand over all of a container's `linux.resources` to change one of them. Devices
+    stay as they are, to which each container has some beyond its rules; no number of processes is none to change."""
+    return {
+        section: limits
+        for section, limits in wanted.items()
+        if section != "devices" and not (section == "pids" and limits.get("limit") == 0)
+    }
 
 
 def _read(path: str) -> dict[str, Any]:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from cutaway.plan.operation import Operation
 
+STYLES = ("text", "json")
 _MOST_CHARACTERS = 300
 """Of an operation: a seccomp filter has thousands."""
 
@@ -38,7 +39,7 @@ class Log:
         """In a file it would not be seen by a person, so it goes to standard error, too."""
         self._write("error", message)
         if self._path:
-            sys.stderr.write(message + "\n")
+            _complain(message)
 
     def _write(self, level: str, message: str) -> None:
         moment = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
@@ -49,14 +50,21 @@ class Log:
         if self._path:
             _append(self._path, line)
         else:
-            sys.stderr.write(line + "\n")
+            _complain(line)
+
+
+def _complain(line: str) -> None:
+    try:
+        sys.stderr.write(line + "\n")
+    except OSError:  # nobody is there to read it
+        pass
 
 
 def _append(path: str, line: str) -> None:
     try:
         file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError:
-        sys.stderr.write(line + "\n")
+        _complain(line)
         return
     os.write(file, f"{line}\n".encode())
     os.close(file)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]
 import gc
 import os
 import sys
 
-from cutaway.kernel.errors import sentence
-from cutaway.runtime.command.arguments import FLAG, LIST, NUMBER, VALUE, Syntax, parse, truth
-from cutaway.runtime.command.failure import Failure, Misuse
+from cutaway.runtime.command.arguments import ANY, FLAG, LIST, NUMBER, VALUE, Syntax, parse, truth
+from cutaway.runtime.command.failure import Failure, Misuse, said
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,11 +17,10 @@ if TYPE_CHECKING:
     from cutaway.runtime.command.log import Log
 
 ROOT = "/run/cutaway-oci"
-_MANY = 1 << 30
 _GLOBAL = Syntax(
     {"root": VALUE, "log": VALUE, "log-format": VALUE, "debug": FLAG, "systemd-cgroup": FLAG,
      "rootless": VALUE, "version": FLAG, "help": FLAG}, "command [arguments...]",
-    0, _MANY, {"v": "version", "h": "help"},
+    0, ANY, {"v": "version", "h": "help"},
 )  # fmt: skip
 _CREATE = {"bundle": VALUE, "console-socket": VALUE, "pid-file": VALUE, "no-pivot": FLAG, "no-new-keyring": FLAG,
            "preserve-fds": NUMBER}  # fmt: skip
@@ -39,12 +38,12 @@ VERBS = {
     "create": ("creating", "create", Syntax(_CREATE, "<container-id>", 1, 1, {"b": "bundle"})),
     "start": ("starting", "start", Syntax({}, "<container-id>", 1, 1)),
     "run": ("creating", "run", Syntax(_RUN, "<container-id>", 1, 1, {"b": "bundle", "d": "detach"})),
-    "exec": ("entering", "execute", Syntax(_EXEC, "<container-id> <command> [arguments...]", 1, _MANY, _EXEC_SHORT)),
+    "exec": ("entering", "execute", Syntax(_EXEC, "<container-id> <command> [arguments...]", 1, ANY, _EXEC_SHORT)),
     "kill": ("undoing", "kill", Syntax({"all": FLAG}, "<container-id> [signal]", 1, 2, {"a": "all"})),
     "delete": ("undoing", "delete", Syntax({"force": FLAG}, "<container-id>", 1, 1, {"f": "force"})),
     "state": ("looking", "state", Syntax({}, "<container-id>", 1, 1)),
     "list": ("looking", "list_all", Syntax({"format": VALUE, "quiet": FLAG}, "", 0, 0, {"f": "format", "q": "quiet"})),
-    "ps": ("looking", "ps", Syntax({"format": VALUE}, "<container-id> [ps options]", 1, _MANY, {"f": "format"})),
+    "ps": ("looking", "ps", Syntax({"format": VALUE}, "<container-id> [ps options]", 1, ANY, {"f": "format"})),
     "events": ("events", "events", Syntax({"interval": VALUE, "stats": FLAG}, "<container-id>", 1, 1)),
     "pause": ("limiting", "pause", Syntax({}, "<container-id>", 1, 1)),
     "resume": ("limiting", "resume", Syntax({}, "<container-id>", 1, 1)),
@@ -55,6 +54,7 @@ VERBS = {
 """Each verb's module and function there, and what it takes."""
 _ENTERING = ("create", "run", "exec")
 _PREFIX = {"create": "cutaway-oci create failed: ", "run": "cutaway-oci run failed: ", "exec": "exec failed: "}
+_STANDARD = 3
 _EXEC_FAILED = 255
 _NO_SUCH_VERB = 3
 _INTERRUPTED = 130
@@ -92,7 +92,7 @@ class Invocation:
 def main() -> NoReturn:
     """Runs the command line and ends the process, without taking the interpreter apart: that takes a millisecond."""
     gc.disable()
-    os.umask(0o022)
+    _settle()
     code = _run(sys.argv[1:])
     try:
         sys.stdout.flush()
@@ -102,12 +102,27 @@ def main() -> NoReturn:
     os._exit(code)
 
 
+def _settle() -> None:
+    """Whatever the caller's ways are: all standard streams are open, or what is opened next would become one of them;
+    and processes that end wait to be reaped."""
+    for number in range(_STANDARD):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+    sys.stdout, sys.stderr = sys.stdout or open(1, "w"), sys.stderr or open(2, "w")  # noqa: SIM115, for good
+    _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
+    os.umask(0o022)
+
+
 def _run(words: list[str]) -> int:
-    from cutaway.runtime.command.log import Log
+    from cutaway.runtime.command.log import STYLES, Log
 
     try:
         options, operands = parse(words, _GLOBAL)
-        log = Log(options["log"], options["log-format"] or "text", debug=options["debug"])
+        if options["log-format"] not in ("", *STYLES):
+            raise Misuse(f"unknown log-format {options['log-format']!r}")
+        log = Log(_absolute(options["log"]), options["log-format"] or "text", debug=options["debug"])
     except Misuse as error:
         Log("", "text", debug=False).error(str(error))
         return 1
@@ -119,6 +134,8 @@ def _run(words: list[str]) -> int:
     if verb not in VERBS:
         log.error(f"No help topic for '{verb}'")
         return _NO_SUCH_VERB
+    if words[:1] in (["--help"], ["-h"]):
+        return _show_usage_of(verb)
     return _call(verb, words, options, log)
 
 
@@ -126,11 +143,12 @@ def _call(verb: str, words: list[str], options: dict[str, Any], log: Log) -> int
     try:
         return _carry_out(verb, words, options, log)
     except Misuse as error:
+        print("Incorrect Usage.\n")
         _show_usage_of(verb)
         log.error(str(error))
         return 1
     except (Failure, OSError, ValueError) as error:
-        log.error(f"{_PREFIX.get(verb, '')}{sentence(error)}")
+        log.error(f"{_PREFIX.get(verb, '')}{said(error)}")
         return _EXEC_FAILED if verb == "exec" else getattr(error, "exit_code", 1)
     except KeyboardInterrupt:
         log.error(f"{_PREFIX.get(verb, '')}interrupted")
@@ -146,6 +164,8 @@ def _carry_out(verb: str, words: list[str], options: dict[str, Any], log: Log) -
     if not syntax.least <= len(operands) <= syntax.most:
         wanted = f"exactly {syntax.most}" if syntax.least == syntax.most else f"a minimum of {syntax.least}"
         raise Misuse(f'cutaway-oci: "{verb}" requires {wanted} argument(s)')
+    if "pid-file" in given:
+        given["pid-file"] = _absolute(given["pid-file"])
     if options["systemd-cgroup"]:
         _need_systemd()
     if verb in _ENTERING:
@@ -158,6 +178,11 @@ def _carry_out(verb: str, words: list[str], options: dict[str, Any], log: Log) -
     rootless = _truth_or_auto(options["rootless"])
     invocation = Invocation(root, log, given, operands, systemd=options["systemd-cgroup"], rootless=rootless)
     return int(getattr(sys.modules[name], function)(invocation))
+
+
+def _absolute(path: str) -> str:
+    """As the caller means it, wherever this process goes; empty for none."""
+    return path and os.path.abspath(path)
 
 
 def _truth_or_auto(said: str) -> bool | None:
@@ -217,7 +242,8 @@ def _show_usage() -> int:
     return 0
 
 
-def _show_usage_of(verb: str) -> None:
+def _show_usage_of(verb: str) -> int:
     from cutaway.runtime.command.describing import usage_of
 
-    print(f"Incorrect Usage.\n\n{usage_of(verb, VERBS[verb][2])}")
+    print(usage_of(verb, VERBS[verb][2]))
+    return 0

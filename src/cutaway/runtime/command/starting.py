@@ -8,6 +8,7 @@ import os
 from cutaway.runtime.command.container import Container
 from cutaway.runtime.command.failure import Failure
 from cutaway.runtime.command.talk import Process
+from cutaway.runtime.command.undoing import end
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,13 +22,21 @@ def start(invocation: Invocation) -> int:
     container = Container.find(invocation.root, invocation.operands[0], lock=True)
     status = container.status()
     if status != "created":
-        words = {"stopped": "cannot start a container that has stopped"}
-        raise Failure(words.get(status, "cannot start an already running container"))
+        words = {
+            "running": "cannot start an already running container",
+            "stopped": "cannot start a container that has stopped",
+        }
+        raise Failure(words.get(status, f"cannot start a container in the {status} state"))
     gate = _connect_to(container)
     os.unlink(container.gate)
     process = Process(container.pid, container.pidfd(), gate)
     process.go()
-    process.expect_execution()
+    try:
+        process.expect_execution()
+    except Failure:
+        end(container)  # who deletes it at once is to find it stopped
+        raise
+    container.unlock()
     started(container, container.config)
     return 0
 
@@ -39,7 +48,6 @@ def started(container: Container, spec: dict[str, Any]) -> None:
     from cutaway.plan.hooks import hook_operations
     from cutaway.plan.operation import Context
     from cutaway.plan.plan import apply
-    from cutaway.runtime.command.undoing import end
 
     context = Context(pid=container.pid)
     context.state = container.state("running")

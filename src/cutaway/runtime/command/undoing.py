@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]
 import os
+from time import monotonic, sleep
 
 from cutaway.kernel.errors import sentence
-from cutaway.runtime.command.container import Container
+from cutaway.runtime.command.container import Container, NoSuchContainer, forget_unborn
 from cutaway.runtime.command.failure import Failure
 
 TYPE_CHECKING = False
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from cutaway.runtime.command.log import Log
     from cutaway.runtime.command.main import Invocation
 
+_TO_NOBODY = 0  # a signal that only asks whether one may
+_GRACE, _PAUSE = 1.0, 0.01  # seconds
 _PATIENCE = 10.0
 """Seconds in which a process that was killed is to end."""
 
@@ -32,23 +35,43 @@ def kill(invocation: Invocation) -> int:
         _signal.pidfd_send_signal(container.pidfd(), number)
     except ProcessLookupError:
         raise Failure("container not running") from None
+    _let_die(container, number)
     return 0
 
 
 def delete(invocation: Invocation) -> int:
     """`delete ID`: takes away what is left of a stopped container; with `--force` of any, and of none, too."""
-    force = bool(invocation.options["force"])
+    force, identifier = bool(invocation.options["force"]), invocation.operands[0]
     try:
-        container = Container.find(invocation.root, invocation.operands[0], lock=True)
-    except Failure:
-        if force:
-            return 0
-        raise
+        container = (_seized if force else _locked)(invocation.root, identifier)
+    except NoSuchContainer:
+        if not force:
+            raise
+        forget_unborn(invocation.root, identifier)
+        return 0
     status = container.status()
     if status not in ("stopped", "creating") and not force:
         raise Failure(f"cannot delete container {container.id} that is not stopped: {status}")
     remove(container, invocation.log)
     return 0
+
+
+def _locked(root: str, identifier: str) -> Container:
+    return Container.find(root, identifier, lock=True)
+
+
+def _seized(root: str, identifier: str) -> Container:
+    """Whoever creates or starts it has its first process ended, and where that does not help, as a hook hangs, is not
+    waited for: what it made on the host, it had made before there was a process."""
+    container = Container.find(root, identifier)
+    if container.is_busy() and container.pid:
+        end(container)
+        deadline = monotonic() + _GRACE
+        while container.is_busy():
+            if monotonic() > deadline:
+                return container
+            sleep(_PAUSE)
+    return _locked(root, identifier)
 
 
 def remove(container: Container, log: Log) -> None:
@@ -96,6 +119,7 @@ def end(container: Container) -> None:
     except ProcessLookupError:
         return
     _signal.pidfd_send_signal(pidfd, _signal.SIGKILL)
+    _let_die(container, _signal.SIGKILL)
     ended = poll()
     ended.register(pidfd, POLLIN)
     if not ended.poll(_PATIENCE * 1000):
@@ -120,11 +144,18 @@ def _signal_all(container: Container, number: int) -> None:
             os.close(pidfd)
         except ProcessLookupError:
             continue
+    _let_die(container, number)
+
+
+def _let_die(container: Container, number: int) -> None:
+    """What version 1 has frozen does not die of SIGKILL before it is thawed. `cgroup-v1/freezer-subsystem.rst`"""
+    if number == _signal.SIGKILL and container.is_frozen():
+        cgroup_of(container).thaw()
 
 
 def _number_of(signal: str) -> int:
     """The number of `KILL`, `SIGKILL`, `9`, `RTMIN+3`. Raises `Failure`."""
-    if signal.isdecimal() and int(signal) in _signal.valid_signals():
+    if signal.isdecimal() and int(signal) in (_TO_NOBODY, *_signal.valid_signals()):
         return int(signal)
     name, plus, more = signal.upper().partition("+")
     number = getattr(_signal, f"SIG{name.removeprefix('SIG')}", None)

@@ -1,0 +1,199 @@
+"""Engines and scripts as they are: they close what others leave open, ignore signals, hurry, and hand over too much."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cutaway.kernel.cgroups import host_layout
+from tests.children import wait_until
+from tests.conformance.bundles import Bundle
+
+NULL: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
+
+
+@pytest.fixture
+def running(bundle: Bundle) -> Iterator[Bundle]:
+    bundle.create("sleep", "1000")
+    assert bundle.start().returncode == 0
+    yield bundle
+
+
+def through_shell(bundle: Bundle, script: str, *words: str) -> subprocess.CompletedProcess[str]:
+    """A command of the runtime, called by a script as `"$@"`."""
+    command = ["sh", "-c", script, "sh", *bundle.runtime.words, *words]
+    return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30, check=False)
+
+
+def device_lines(bundle: Bundle) -> str:
+    """What the container may do with devices, as version 1 shows it."""
+    hierarchy = host_layout().find("devices")
+    if hierarchy is None or hierarchy.version == 2:
+        pytest.skip("version 2 keeps device rules in a program, which cannot be read")
+    return Path(hierarchy.directory(bundle.linux["cgroupsPath"]), "devices.list").read_text()
+
+
+class TestPaused:
+    @pytest.mark.vm
+    @pytest.mark.parametrize("words", [("kill",), ("kill", "--all")])
+    def test_is_killed_all_the_same(self, running: Bundle, words: tuple[str, ...]) -> None:
+        assert running.runtime("pause", running.id).returncode == 0
+        assert running.runtime(*words, running.id, "KILL").returncode == 0
+        wait_until(lambda: running.state()["status"] == "stopped")
+
+    @pytest.mark.vm
+    def test_is_deleted_by_force(self, running: Bundle) -> None:
+        running.runtime("pause", running.id)
+        assert running.runtime("delete", "--force", running.id).said == ""
+        assert running.runtime("state", running.id).returncode == 1
+
+    def test_stays_paused_for_any_other_signal(self, running: Bundle) -> None:
+        running.runtime("pause", running.id)
+        assert running.runtime("kill", running.id, "USR1").returncode == 0
+        assert running.state()["status"] == "paused"
+
+    def test_is_not_started(self, bundle: Bundle) -> None:
+        bundle.create("sleep", "1000")
+        bundle.runtime("pause", bundle.id)
+        assert bundle.state()["status"] == "paused"
+        assert "cannot start a container in the paused state" in bundle.start().stderr
+        bundle.runtime("resume", bundle.id)
+        assert bundle.start().returncode == 0
+
+
+class TestUpdate:
+    """Engines hand over all of `linux.resources` to change one limit."""
+
+    @pytest.mark.parametrize("allow", [True, False])
+    def test_leaves_devices_alone(self, running: Bundle, tmp_path: Path, allow: bool) -> None:
+        before = device_lines(running)
+        wanted = {"devices": [{"allow": allow, "access": "rwm"}], "memory": {"limit": 32 << 20}}
+        (tmp_path / "wanted").write_text(json.dumps(wanted))
+        assert running.runtime("update", "-r", str(tmp_path / "wanted"), running.id).said == ""
+        assert device_lines(running) == before
+        assert running.runtime("exec", running.id, "sh", "-c", "echo >/dev/null").returncode == 0
+
+    def test_of_no_number_of_processes_is_none(self, running: Bundle) -> None:
+        assert running.runtime("update", "--pids-limit", "0", running.id).returncode == 0
+        assert running.runtime("exec", running.id, "sh", "-c", "true | true").returncode == 0
+
+
+class TestTheCaller:
+    @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+    def test_may_have_closed_the_standard_streams(self, bundle: Bundle, closed: str) -> None:
+        bundle.process["args"] = ["sleep", "1000"]
+        bundle.write()
+        bundle.runtime.containers.append(bundle.id)
+        quiet = f'"$@" >/dev/null 2>&1 {closed}'
+        assert through_shell(bundle, quiet, "create", "--bundle", str(bundle.directory), bundle.id).returncode == 0
+        pid = bundle.state()["pid"]
+        assert {os.readlink(f"/proc/{pid}/fd/{number}") for number in range(3)} == {"/dev/null"}
+        for words in (["start"], ["state"], ["kill"]):
+            assert through_shell(bundle, quiet, *words, bundle.id).returncode == 0, words
+
+    def test_may_ignore_that_children_end(self, bundle: Bundle) -> None:
+        hook = {"path": "/bin/true"}
+        bundle.spec["hooks"] = {"createRuntime": [hook], "poststart": [hook]}
+        bundle.process["args"] = ["true"]
+        bundle.write()
+        command = [*bundle.runtime.words, "run", "--bundle", str(bundle.directory), bundle.id]
+        done = subprocess.run(
+            command, **NULL, timeout=30, check=False, preexec_fn=lambda: signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+        )
+        assert done.returncode == 0
+
+    def test_may_name_files_from_where_it_is(self, bundle: Bundle, tmp_path: Path) -> None:
+        bundle.process["args"] = ["sleep", "1000"]
+        bundle.write()
+        bundle.runtime.containers.append(bundle.id)
+        options = ["--log", "log", "--log-format", "json"]
+        create = ["create", "--bundle", str(bundle.directory), "--pid-file", "pid", bundle.id]
+        subprocess.run([*bundle.runtime.words, *options, *create], **NULL, timeout=30, check=True, cwd=tmp_path)
+        assert int((tmp_path / "pid").read_text()) == bundle.state()["pid"]
+        again = subprocess.run(
+            [*bundle.runtime.words, *options, *create], **NULL, timeout=30, check=False, cwd=tmp_path
+        )
+        assert again.returncode == 1
+        assert "already exists" in json.loads((tmp_path / "log").read_text())["msg"]
+
+    @pytest.mark.parametrize("said", ["1", "junk", "99999999999999999999"])
+    def test_may_have_an_environment_that_is_meant_for_others(self, running: Bundle, said: str) -> None:
+        environment = os.environ | {"LISTEN_FDS": said}
+        done = running.runtime("exec", running.id, "echo", "here", env=environment)
+        assert (done.returncode, done.stdout) == (0, "here\n")
+
+    def test_may_put_options_after_the_id(self, running: Bundle) -> None:
+        assert running.runtime("kill", running.id, "KILL", "--all").returncode == 0
+        assert running.runtime("delete", running.id, "--force").returncode == 0
+
+    @pytest.mark.parametrize("verb", ["create", "run", "exec", "list"])
+    @pytest.mark.parametrize("asked", ["--help", "-h"])
+    def test_may_ask_for_help(self, bundle: Bundle, verb: str, asked: str) -> None:
+        done = bundle.runtime(verb, asked)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert f"cutaway-oci {verb}" in done.stdout and "Incorrect" not in done.stdout
+
+    def test_need_not_listen(self, bundle: Bundle) -> None:
+        reading, writing = os.pipe()
+        os.close(reading)
+        done = subprocess.run([*bundle.runtime.words, "state", "nope"], stderr=writing, timeout=30, check=False)
+        os.close(writing)
+        assert done.returncode == 1
+
+
+class TestHurry:
+    def test_a_start_that_fails_leaves_a_stopped_container(self, bundle: Bundle) -> None:
+        """An engine deletes it at once, and must not find it created still."""
+        (bundle.rootfs / "junk").write_bytes(b"\0junk")
+        (bundle.rootfs / "junk").chmod(0o755)
+        bundle.create("/junk")
+        assert "exec format error" in bundle.start().stderr
+        assert bundle.state()["status"] == "stopped"
+        assert bundle.runtime("delete", bundle.id).said == ""
+
+    def test_a_hook_that_hangs_does_not_hold_up_a_deletion_by_force(self, bundle: Bundle, tmp_path: Path) -> None:
+        begun = tmp_path / "begun"
+        script = f"echo $$ >{begun}; exec sleep 1000"
+        bundle.spec["hooks"] = {"createRuntime": [{"path": "/bin/sh", "args": ["sh", "-c", script]}]}
+        bundle.write()
+        command = [*bundle.runtime.words, "create", "--bundle", str(bundle.directory), bundle.id]
+        with subprocess.Popen(command, **NULL) as creating:
+            try:
+                wait_until(lambda: begun.exists() and begun.read_text() != "")
+                assert bundle.runtime("delete", "--force", bundle.id).said == ""
+                assert bundle.runtime("state", bundle.id).returncode == 1
+            finally:
+                os.kill(int(begun.read_text()), signal.SIGKILL)
+        assert creating.returncode == 1
+        assert os.listdir(bundle.runtime.root) == []
+
+    def test_a_poststart_hook_may_change_the_container(self, bundle: Bundle) -> None:
+        update = {
+            "path": bundle.runtime.command,
+            "args": [*bundle.runtime.words, "update", "--pids-limit", "30", bundle.id],
+        }
+        bundle.spec["hooks"] = {"poststart": [update | {"timeout": 20}]}
+        bundle.create("sleep", "1000")
+        assert bundle.start().said == ""
+
+    def test_how_the_program_ended_counts_more_than_what_cannot_be_removed(self, bundle: Bundle) -> None:
+        """Somebody else's process is in its cgroup, which is theirs to end."""
+        hierarchy = host_layout().find("pids")
+        assert hierarchy
+        directory = Path(hierarchy.directory(bundle.linux["cgroupsPath"]))
+        directory.mkdir()
+        with subprocess.Popen(["sleep", "1000"]) as other:
+            try:
+                (directory / "cgroup.procs").write_text(str(other.pid))
+                done = bundle.runs("sh", "-c", "exit 7")
+            finally:
+                other.kill()
+        assert (done.returncode, "unable to remove container" in done.stderr) == (7, True)
+        assert bundle.runtime("delete", bundle.id).said == ""
