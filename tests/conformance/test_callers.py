@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from cutaway.kernel.cgroups import host_layout
+from cutaway.runtime.command.events import seconds
 from tests.children import wait_until
 from tests.conformance.bundles import Bundle
 
@@ -197,3 +198,26 @@ class TestHurry:
                 other.kill()
         assert (done.returncode, "unable to remove container" in done.stderr) == (7, True)
         assert bundle.runtime("delete", bundle.id).said == ""
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"), [("5s", 5), ("500ms", 0.5), ("1m30s", 90), ("1h0m", 3600), ("1.5µs", 1.5e-6)]
+)
+def test_a_duration_is_written_as_in_go(said: str, meant: float) -> None:
+    assert seconds(said) == pytest.approx(meant)
+
+
+@pytest.mark.parametrize("said", ["5", "s", "1x", "1m30", "-1s", "0s", "1..5s"])
+def test_what_is_no_duration_is_refused(running: Bundle, said: str) -> None:
+    assert "duration" in running.runtime("events", "--stats", "--interval", said, running.id).stderr
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_what_json_does_not_have_is_refused(bundle: Bundle, value: float) -> None:
+    bundle.spec["annotations"] = {"a": value}
+    assert "is no JSON value" in bundle.refusal()
+
+
+def test_without_a_section_for_linux_there_is_nothing_of_its_own(bundle: Bundle) -> None:
+    del bundle.spec["linux"], bundle.spec["mounts"]
+    assert bundle.says("sh", "-c", "echo here") == "here"

@@ -98,6 +98,26 @@ def test_a_file_is_not_mounted_on_a_directory(bundle: Bundle, tmp_path: Path) ->
 
 
 @must("Mounts")
+def test_a_slash_at_the_end_of_a_destination_says_nothing(bundle: Bundle, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mounted")
+    bundle.bind(tmp_path / "file", "/mnt/there/")
+    assert bundle.says("cat", "/mnt/there") == "mounted"
+
+
+@must("Mounts")
+@pytest.mark.parametrize("destination", ["/", "//", "/."])
+def test_nothing_is_mounted_on_the_root(bundle: Bundle, destination: str) -> None:
+    bundle.mount(destination)
+    assert ".destination" in bundle.refusal()
+
+
+@must("Mounts")
+def test_what_cannot_be_mounted_is_named_whole(bundle: Bundle, tmp_path: Path) -> None:
+    bundle.bind(tmp_path, "/proc/not/there")
+    assert "mount(/proc/not/there)" in bundle.refusal()
+
+
+@must("Mounts")
 def test_an_empty_option_is_none(bundle: Bundle) -> None:
     bundle.mount("/there", "tmpfs", "tmpfs", "", "size=64k")
     assert "size=64k" in bundle.says("grep", " /there ", "/proc/mounts")

@@ -611,6 +611,8 @@ def _attach(mount: int, root: int, path: str, options: Options) -> None:
         target = (make_directories if is_directory else make_file)(root, path)
     except NotADirectoryError:
         raise _unlike(path) from None
+    except OSError as error:  # which names only the part of the path at which it failed
+        raise KernelError(error.errno or 0, "mount", path) from None
     try:
         mounts.attach(mount, target)
     except OSError:

@@ -235,7 +235,7 @@ def tree(spec: dict[str, Any], given: Given) -> Iterator[Operation]:
 
 def _mount(mount: dict[str, Any], given: Given, sealed: list[Operation]) -> Iterator[Operation]:
     """`sealed` takes what makes it read-only once all is in it that other mounts and devices need."""
-    kind, target, options = mount.get("type", ""), mount["destination"], mount.get("options", [])
+    kind, target, options = mount.get("type", ""), mount["destination"].rstrip("/"), mount.get("options", [])
     if "remount" in options:
         yield Remount(target, options)
         return
@@ -317,16 +317,20 @@ def _devices(devices: list[dict[str, Any]]) -> Iterator[Operation]:
     for device in devices:
         if device["path"] == "/dev/ptmx":  # the link to that of its own terminals
             continue
-        numbers = device.get("major", 0), device.get("minor", 0)
-        owner = device.get("uid", 0), device.get("gid", 0)
-        mode = device.get("fileMode", 0o666) & _PERMISSIONS
-        yield MakeDevice(device["path"], device["type"], *numbers, mode, *owner)
+        yield _device(device)
     yield from _STANDARD_LINKS
+
+
+def _device(device: dict[str, Any]) -> MakeDevice:
+    numbers = device.get("major", 0), device.get("minor", 0)
+    owner = device.get("uid", 0), device.get("gid", 0)
+    mode = device.get("fileMode", 0o666) & _PERMISSIONS
+    return MakeDevice(device["path"].rstrip("/"), device["type"], *numbers, mode, *owner)
 
 
 def _borrowed_devices(devices: list[dict[str, Any]]) -> Iterator[Operation]:
     """In a user namespace no device can be made: those of the host are bound."""
-    made = [MakeDevice(each["path"], each["type"]) for each in devices if each["type"] == "p"]
+    made = [_device(each) for each in devices if each["type"] == "p"]
     paths = [each.path for each in _STANDARD_DEVICES] + [each["path"] for each in devices if each["type"] != "p"]
     yield from (BindMount(path, path, ["bind"]) for path in dict.fromkeys(paths))
     yield from made

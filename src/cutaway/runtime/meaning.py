@@ -174,6 +174,7 @@ def _check_mount(mount: dict[str, Any], field: str, kinds: dict[str, str]) -> No
 
     options = Options(mount.get("options", []))
     _refuse("\0" in mount["destination"] or not mount["destination"], f"{field}.destination", "expected a path")
+    _refuse(mount["destination"].strip("/.") == "", f"{field}.destination", "is the root, which is there already")
     mapped = ["uidMappings" in mount, "gidMappings" in mount]
     _refuse(mapped[0] != mapped[1], field, "uidMappings and gidMappings go together")
     _refuse(

@@ -55,7 +55,10 @@ class _Reading:
     """What the scanner asks of a `json.JSONDecoder`."""
 
     strict, object_hook, object_pairs_hook = True, None, None
-    parse_float, parse_int, parse_constant = float, int, float
+    parse_float, parse_int = float, int
+
+    def parse_constant(self, word: str) -> NoReturn:
+        raise ValueError(f"{word} is no JSON value")
 
 
 def _refuse(value: object) -> NoReturn:
@@ -63,5 +66,5 @@ def _refuse(value: object) -> NoReturn:
 
 
 _SPACE = " \t\n\r"
-_scan: Any = make_scanner(_Reading)  # type: ignore[arg-type]
+_scan: Any = make_scanner(_Reading())  # type: ignore[arg-type]
 _encode = make_encoder(None, _refuse, encode_basestring_ascii, None, ":", ",", False, False, False)

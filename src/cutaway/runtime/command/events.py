@@ -38,10 +38,13 @@ def events(invocation: Invocation) -> int:
 
 
 def seconds(duration: str) -> float:
-    """`1.5s`, `500ms`, `1h`: Go's way to write a duration, with one unit. Raises `Failure`."""
-    number = duration.rstrip("nuµmsh")
+    """`1.5s`, `500ms`, `1m30s`: Go's way to write a duration. Raises `Failure`."""
+    interval, rest = 0.0, duration
     try:
-        interval = float(number) * _UNITS[duration[len(number) :]]
+        while rest:
+            after = rest.lstrip("0123456789.")
+            number, rest = rest[: len(rest) - len(after)], after.lstrip("nuµmsh")
+            interval += float(number) * _UNITS[after[: len(after) - len(rest)]]
     except (ValueError, KeyError):
         raise Failure(f'invalid duration "{duration}": expected one as 5s or 500ms') from None
     if interval <= 0:
