@@ -21,8 +21,10 @@ from tests.conformance.bundles import NOBODY, RUNTIME
 from tests.conformance.containerd import CGROUP, IMAGE, Containerd, Cri
 from tests.conformance.podman import Podman, RootlessPodman
 from tests.dockerd import Docker
+from tests.leaks import cgroup_hierarchies
 
 pytestmark = pytest.mark.slow
+SILENT: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
 
 
 @pytest.fixture(scope="module")
@@ -120,6 +122,23 @@ def test_docker_hears_that_memory_ran_out(docker: Docker) -> None:
     assert _code(docker, "run", "--name", "oom", *limits, "busybox", "tail", "-c", "100000000", "/dev/zero") == 137
     assert docker("inspect", "--format", "{{.State.OOMKilled}}", "oom") == "true"
     docker("rm", "oom")
+
+
+def test_docker_can_delete_at_once_what_could_not_be_started(docker: Docker, tmp_path: Path) -> None:
+    """Only executing it shows that it is no program. What is not stopped by then, Docker forgets with all it has."""
+    (tmp_path / "junk").write_bytes(b"\0junk")
+    (tmp_path / "junk").chmod(0o755)
+    before, run = _of_docker(), ("run", "--network", "none", "--volume", f"{tmp_path}/junk:/junk", "busybox", "/junk")
+    for _ in range(4):
+        started = [subprocess.Popen(docker.command(*run), **SILENT) for _ in range(4)]
+        assert 0 not in [each.wait(30) for each in started]
+    docker("rm", *docker("ps", "--all", "--quiet", "--filter", "ancestor=busybox").split())
+    assert _of_docker() == before
+
+
+def _of_docker() -> list[Path]:
+    """The cgroups of Docker's containers."""
+    return [cgroup for hierarchy in cgroup_hierarchies() for cgroup in hierarchy.glob(f"docker-*/{'?' * 64}")]
 
 
 def test_docker_confines(docker: Docker) -> None:
