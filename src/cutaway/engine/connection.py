@@ -71,6 +71,9 @@ class Connection:
 
     def close(self) -> None:
         """Closes the socket and the descriptors that came over it and were not released."""
+        if self._socket.fileno() >= 0:  # its number is the next one's at once, whom nobody may stop listening
+            asyncio.get_running_loop().remove_reader(self._socket)
+            asyncio.get_running_loop().remove_writer(self._socket)
         self._socket.close()
         for descriptor in self._descriptors:
             os.close(descriptor)
@@ -151,7 +154,8 @@ class Connection:
         try:
             await ready.wait()
         finally:
-            forget(descriptor)
+            if self._socket.fileno() == descriptor:  # else it was closed meanwhile
+                forget(descriptor)
 
     async def out(self, body: bytes) -> None:
         """Writes to the client's standard output."""
