@@ -132,3 +132,29 @@ def read_all(client: socket.socket, size: int) -> None:
     while size > 0:
         _, body, _ = wire.receive(client)
         size -= len(body)
+
+
+def test_a_connection_that_is_closed_stops_nobody_else_listening() -> None:
+    """Who waited for its client is told later, when its number is another socket's."""
+
+    async def closed_while_waiting() -> bytes:
+        ours, theirs = socket.socketpair()
+        connection = Connection(ours)
+        waiting = asyncio.create_task(connection.receive())
+        await asyncio.sleep(0)
+        number = ours.fileno()
+        connection.close()
+        one, other = socket.socketpair()
+        assert one.fileno() == number
+        one.setblocking(False)
+        hearing = asyncio.create_task(asyncio.get_running_loop().sock_recv(one, 5))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        await asyncio.wait([waiting])
+        other.send(b"heard")
+        heard = await asyncio.wait_for(hearing, 5)
+        for each in (theirs, one, other):
+            each.close()
+        return heard
+
+    assert asyncio.run(closed_while_waiting()) == b"heard"
