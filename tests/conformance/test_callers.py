@@ -175,6 +175,21 @@ class TestHurry:
         assert creating.returncode == 1
         assert os.listdir(bundle.runtime.root) == []
 
+    def test_a_deletion_by_force_takes_what_is_left_of_that_id_alone(self, bundle: Bundle) -> None:
+        """Not what is kept for all: compiled filters are in a directory beside the containers'."""
+        bundle.linux["seccomp"] = {"defaultAction": "SCMP_ACT_ALLOW"}
+        assert bundle.runs("true").returncode == 0
+        root = bundle.runtime.root
+        (kept,) = os.listdir(root)
+        assert os.listdir(root / kept)
+        left = root / f"{bundle.id}~0123abcd"
+        left.mkdir()
+        (left / "state.json.new").write_text("{")
+        for identifier in (bundle.id, "seccomp", "s"):
+            assert bundle.runtime("delete", "--force", identifier).said == ""
+        assert os.listdir(root) == [kept]
+        assert os.listdir(root / kept)
+
     def test_a_poststart_hook_may_change_the_container(self, bundle: Bundle) -> None:
         update = {
             "path": bundle.runtime.command,

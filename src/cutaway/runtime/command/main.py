@@ -83,7 +83,7 @@ class Invocation:
         """The directory in which compiled seccomp filters are kept, made if the container is to have one."""
         from cutaway.runtime.command.container import NO_CONTAINER
 
-        directory = f"{self.root}/seccomp{NO_CONTAINER}"
+        directory = f"{self.root}/{NO_CONTAINER}seccomp"
         if (spec.get("linux") or {}).get("seccomp"):
             os.makedirs(directory, 0o700, exist_ok=True)
         return directory
