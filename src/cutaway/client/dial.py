@@ -160,15 +160,19 @@ def _engine_environment(environment: Mapping[bytes, bytes]) -> dict[bytes, bytes
 
 
 def engine_of(connection: _socket.socket) -> int:
-    """A pidfd of the engine at the other end. `SO_PEERCRED` of unix(7)"""
+    """A pidfd of the engine at the other end (`SO_PEERCRED` of unix(7)); -1 where its PID is 0 here: it is in a PID
+    namespace that cannot be seen from this one."""
     credentials = connection.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, 12)
-    return posix.pidfd_open(int.from_bytes(credentials[:4], sys.byteorder))
+    pid = int.from_bytes(credentials[:4], sys.byteorder)
+    return posix.pidfd_open(pid) if pid else -1
 
 
 def wait_for_end(engine: int) -> None:
-    """Returns once the engine of this pidfd has ended."""
+    """Returns once the engine of this pidfd has ended; at once for -1."""
     from select import POLLIN, poll
 
+    if engine < 0:
+        return
     ended = poll()
     ended.register(engine, POLLIN)
     ended.poll()
