@@ -605,6 +605,8 @@ _REASONS = {
 
 
 def _attach(mount: int, root: int, path: str, options: Options) -> None:
+    if options.recursive and not options.propagate_all and options.propagation != MS_SHARED:
+        _cut_off(mount, options)
     _set_attributes(mount, options)
     is_directory = stat.S_ISDIR(os.fstat(mount).st_mode)
     try:
@@ -627,15 +629,17 @@ def _unlike(path: str) -> KernelError:
     return KernelError(errno.ENOTDIR, "mount", path, "a directory is mounted on a directory, and a file on a file")
 
 
+def _cut_off(mount: int, options: Options) -> None:
+    """What is mounted below one of the host's came along as a peer of the host's own, and is none any more."""
+    propagation = MS_SLAVE if options.propagation == MS_SLAVE else MS_PRIVATE
+    mounts.set_attributes(mount, 0, propagation=propagation, recursive=True)
+
+
 def _set_attributes(mount: int, options: Options, propagation: int = MS_PRIVATE) -> None:
-    """`propagation`: what it is where the options do not say. The mounts below one of the host's came along as peers
-    of the host's own: unless it is shared they are none any more."""
+    """`propagation`: what it is where the options do not say."""
     of_one, of_all = options.propagation or propagation, 0
     if options.propagate_all:
         of_one, of_all = of_all, of_one
-    elif options.recursive and of_one not in (0, MS_SHARED):
-        below = MS_SLAVE if of_one == MS_SLAVE else MS_PRIVATE
-        mounts.set_attributes(mount, 0, propagation=below, recursive=True)
     mounts.set_attributes(mount, options.set, options.clear, of_one)
     mounts.set_attributes(mount, options.recursive_set, options.recursive_clear, of_all, recursive=True)
 
