@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
@@ -16,10 +17,14 @@ PATIENCE = 20.0
 
 
 def kill(pid: int, number: int = signal.SIGKILL) -> None:
-    """Sends a signal that ends a process, and returns when it has ended."""
-    pidfd = os.pidfd_open(pid)
+    """Sends a signal that ends a process, and returns when it has ended, or where it has by itself."""
     try:
-        signal.pidfd_send_signal(pidfd, number)
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(pidfd, number)
         assert select.select([pidfd], [], [], PATIENCE)[0], f"process {pid} has not ended"
     finally:
         os.close(pidfd)
@@ -68,7 +73,15 @@ def runs(pid: int) -> bool:
 def workers(engine_pid: int) -> list[int]:
     """The processes that work on images for an engine."""
     children = Path(f"/proc/{engine_pid}/task/{engine_pid}/children").read_text().split()
-    return [int(pid) for pid in children if b"image.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    return [int(pid) for pid in children if b"image.worker" in _command_line(pid)]
+
+
+def _command_line(pid: str) -> bytes:
+    """The words of a process, each with a 0 after it; none of one that has ended since."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return b""
 
 
 def open_files(pid: int) -> int:

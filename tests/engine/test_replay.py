@@ -206,9 +206,11 @@ def running(script: Path, directory: Path) -> Iterator[int]:
 def _sleeps(pid: int) -> bool:
     """Whether its program has come to its last command."""
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return any(Path(f"/proc/{each}/comm").read_text() == "sleep\n" for each in [pid, *children]) and all(
-        Path(f"/proc/{each}/comm").read_text() in ("sleep\n", "httpd\n") for each in children
-    )
+    try:
+        names = {each: Path(f"/proc/{each}/comm").read_text().strip() for each in [str(pid), *children]}
+    except (FileNotFoundError, ProcessLookupError):
+        return False  # a command ended meanwhile: not the last one yet
+    return "sleep" in names.values() and all(names[each] in ("sleep", "httpd") for each in children)
 
 
 def of_run(engine: Engine, name: str) -> Seen:
