@@ -16,6 +16,7 @@ from cutaway.kernel.cgroups import host_layout
 from cutaway.runtime.command.events import seconds
 from tests.children import wait_until
 from tests.conformance.bundles import Bundle
+from tests.conformance.test_config import mounted
 
 NULL: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
 
@@ -236,3 +237,19 @@ def test_what_json_does_not_have_is_refused(bundle: Bundle, value: float) -> Non
 def test_without_a_section_for_linux_there_is_nothing_of_its_own(bundle: Bundle) -> None:
     del bundle.spec["linux"], bundle.spec["mounts"]
     assert bundle.says("sh", "-c", "echo here") == "here"
+
+
+def test_one_string_may_hold_several_options(bundle: Bundle) -> None:
+    bundle.mount("/mnt", "tmpfs", "tmpfs", "mode=701,size=64k", "noexec")
+    (mount,) = mounted(bundle, "/mnt")
+    assert {"mode=701", "size=64k", "noexec"} <= set(mount.options)
+
+
+def test_an_overlay_of_more_directories_than_the_kernel_takes_in_one_string(bundle: Bundle, tmp_path: Path) -> None:
+    layers = [tmp_path / f"layer:{number}-{'x' * 60}" for number in range(8)]
+    for number, layer in enumerate(layers):
+        layer.mkdir()
+        (layer / f"file-{number}").touch()
+    joined = ":".join(str(layer).replace(":", r"\:") for layer in layers)
+    bundle.mount("/mnt", "overlay", "overlay", f"lowerdir={joined}")
+    assert bundle.says("ls", "/mnt").split() == [f"file-{number}" for number in range(8)]

@@ -17,7 +17,7 @@ from typing import Any, Self
 
 import pytest
 
-from cutaway.kernel.cgroups import host_layout
+from cutaway.kernel.cgroups import Cgroup, host_layout
 from cutaway.kernel.namespaces import FLAGS
 from tests.conformance.bundles import NOBODY, RUNTIME, Bundle, python_of_everybody
 from tests.conformance.test_config import Mounted, in_terminal
@@ -430,6 +430,34 @@ def test_a_path_that_is_the_hosts_own_cgroup_is_an_error(bundle: Bundle) -> None
 
 
 @must("Cgroups path")
+def test_a_path_of_somebody_elses_processes_is_an_error(bundle: Bundle) -> None:
+    cgroup = Cgroup(f"{bundle.id}-others")
+    with subprocess.Popen(["sleep", "1000"]) as other:
+        cgroup.create()
+        try:
+            for directory in map(Path, cgroup.directories):
+                (directory / "cgroup.procs").write_text(str(other.pid))
+            bundle.linux["cgroupsPath"] = f"/{cgroup.path}"
+            assert "1 process(es) found" in bundle.refusal()
+            assert other.poll() is None
+        finally:
+            other.kill()
+            other.wait()
+            cgroup.remove()
+
+
+@must("Cgroups path")
+def test_a_path_that_is_frozen_is_an_error(bundle: Bundle) -> None:
+    cgroup = Cgroup(bundle.linux["cgroupsPath"])
+    cgroup.create()
+    try:
+        cgroup.freeze()
+        assert "is frozen" in bundle.refusal()
+    finally:
+        cgroup.remove()
+
+
+@must("Cgroups path")
 def test_a_relative_path_leads_to_the_same_place_each_time(bundle: Bundle) -> None:
     name = bundle.linux["cgroupsPath"].strip("/")
     bundle.linux["cgroupsPath"] = f"some/{name}"
@@ -437,7 +465,7 @@ def test_a_relative_path_leads_to_the_same_place_each_time(bundle: Bundle) -> No
     first, second = (bundle.says("cat", "/proc/self/cgroup") for _ in range(2))
     assert first == second
     assert f"/some/{name}" in first
-    remove_parents("cutaway/some")
+    assert not Cgroup("cutaway/some").exists(), "what nobody asked for by its whole name goes with the last one in it"
 
 
 @must("Cgroups path")
@@ -490,15 +518,6 @@ def test_the_cgroups_are_made_and_taken_away_again(bundle: Bundle) -> None:
     assert directory.is_dir()
     bundle.runtime("delete", "--force", bundle.id)
     assert not directory.exists()
-
-
-def remove_parents(path: str) -> None:
-    for hierarchy in host_layout().hierarchies:
-        for each in (path, path.partition("/")[0]):
-            try:
-                os.rmdir(hierarchy.directory(each))
-            except OSError:
-                pass
 
 
 @must("Allowed Device list")

@@ -6,6 +6,8 @@ import errno
 import mmap
 import os
 import signal
+import subprocess
+import sys
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -26,6 +28,18 @@ MEGABYTE = 1 << 20
 LAYOUT = host_layout()
 MEMORY_LIMIT = "memory.limit_in_bytes" if LAYOUT.find("memory", version=1) else "memory.max"
 SWAP_LIMIT = "memory.memsw.limit_in_bytes" if LAYOUT.find("memory", version=1) else "memory.swap.max"
+
+
+MAKE_AND_REMOVE = """
+import sys
+from cutaway.kernel.cgroups import Cgroup
+parent, name = sys.argv[1:]
+for _ in range(100):
+    child = Cgroup(f"{parent}/{name}")
+    child.create()
+    child.remove()
+    Cgroup(parent).remove_unused()
+"""
 
 
 def without_unified() -> Layout:
@@ -134,6 +148,12 @@ class TestRemoval:
             cgroup.remove()
             parent.remove_unused()
             assert not parent.exists()
+
+    def test_a_parent_that_another_removes_is_made_again(self) -> None:
+        with new_cgroup() as cgroup:
+            command = [sys.executable, "-c", MAKE_AND_REMOVE, f"{cgroup.path}/parent"]
+            several = [subprocess.Popen([*command, str(number)]) for number in range(4)]
+            assert [each.wait() for each in several] == [0] * 4
 
 
 @pytest.mark.parametrize("layout", [LAYOUT, without_unified()], ids=["of the host", "without unified"])

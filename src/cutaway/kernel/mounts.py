@@ -77,6 +77,8 @@ _UNHEARD = frozenset(
     {"defaults", "silent", "loud", "acl", "noacl", "iversion", "noiversion", "nofail", "auto", "noauto"}
 )
 """Words of mount(8), and flags of mount(2), that no file system takes from the kernel."""
+_QUOTING = frozenset('\\"')
+"""What a comma that belongs to a value comes with."""
 _PROPAGATION = {"private": MS_PRIVATE, "slave": MS_SLAVE, "shared": MS_SHARED, "unbindable": MS_UNBINDABLE}
 _OF_A_TREE = {f"r{name}" for name in (*_ATTRIBUTES, *_PROPAGATION)}
 OPTION_NAMES = sorted(
@@ -129,8 +131,8 @@ class Options:
             self.remount = True
         elif option == "tmpcopyup":
             self.copy_up = True
-        elif option not in _UNHEARD:
-            self.filesystem.append(option)
+        elif option not in _UNHEARD:  # of which one string may hold several, as `mount(2)` takes them
+            self.filesystem += [option] if set(option) & _QUOTING else option.split(",")
 
 
 def new_mount(filesystem: str, source: str = "", options: list[str] | None = None, attributes: int = 0) -> int:

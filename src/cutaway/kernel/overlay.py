@@ -15,6 +15,7 @@ from cutaway.kernel.mounts import attach_at, mount, new_mount
 OPAQUE = "trusted.overlay.opaque"
 """The extended attribute of an upper directory that hides the lower ones of its name; its value is `y`."""
 
+_MOST_BYTES = 255
 _HINTS = {
     errno.ENODEV: "this kernel has no overlay file system: `modprobe overlay` may load it",
     errno.EINVAL: "its upper directory has to be on a file system such as ext4, xfs, btrfs or tmpfs, not on an overlay",
@@ -48,6 +49,21 @@ def _mount_overlay(
         attach_at(detached, target)
     finally:
         os.close(detached)
+
+
+def single_layers(options: list[str]) -> list[str]:
+    """A `lowerdir=` that is longer than the kernel takes in one string as one option a directory (Linux 6.8): of those
+    after a double colon, only the data of files is used."""
+    return [single for option in options for single in _layers(option)]
+
+
+def _layers(option: str) -> list[str]:
+    key, _, value = option.partition("=")
+    if key != "lowerdir" or len(os.fsencode(value)) <= _MOST_BYTES or not _takes_single_layers():
+        return [option]
+    layers, *data = value.replace("\\\\", "\0").replace("\\:", "\1").split("::")
+    singles = [*(f"lowerdir+={layer}" for layer in layers.split(":")), *(f"datadir+={layer}" for layer in data)]
+    return [single.replace("\1", ":").replace("\0", "\\") for single in singles]
 
 
 def forget_volatile(work_dir: str) -> None:

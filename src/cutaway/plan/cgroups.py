@@ -25,10 +25,14 @@ _SECONDS_TO_END = 10
 
 
 class CreateCgroup(Operation):
-    """A directory in each hierarchy; `hierarchies` as `Layout.plain` gives them. Undo kills who is left in it."""
+    """A directory in each hierarchy; `hierarchies` as `Layout.plain` gives them. Undo kills who is left in it.
+
+    `parents`: those above it, the nearest first, that are there for such cgroups alone and go with the last one.
+    """
 
     path: str
     hierarchies: list[list[Any]]
+    parents: list[str] = []
     manual = "cgroups(7)"
 
     @property
@@ -43,6 +47,12 @@ class CreateCgroup(Operation):
         cgroup = self.cgroup
         cgroup.kill()
         cgroup.remove(_SECONDS_TO_END)
+        for parent in self._parents:
+            parent.remove_unused()
+
+    @property
+    def _parents(self) -> list[Cgroup]:
+        return [Cgroup(parent, Layout.of(self.hierarchies)) for parent in self.parents]
 
     def shell(self) -> str:
         lines = ["mkdir -p " + _words(self.cgroup.directories)]
@@ -56,10 +66,12 @@ class CreateCgroup(Operation):
     def shell_undo(self) -> str:
         directories = self.cgroup.directories
         processes = _words([f"{directories[0]}/cgroup.procs"])
-        return f"""\
+        remove_unused = [f"rmdir {_words(parent.directories)} 2>/dev/null || :" for parent in self._parents]
+        script = f"""\
 while read -r pid; do kill -KILL "$pid"; done < {processes}
 for try in 1 2 3 4 5 6 7 8 9; do read -r pid < {processes} || break; sleep 0.1; done
 rmdir {_words(directories)}"""
+        return "\n".join([script, *remove_unused])
 
     def why(self) -> str:
         return "A cgroup of its own, so that all of the container's processes are counted, limited and killed together."
@@ -293,14 +305,18 @@ class FreezeCgroup(Operation):
         return ("1", f"{directory}/cgroup.freeze"), ("0", f"{directory}/cgroup.freeze")
 
 
-def create_operations(path: str, resources: Mapping[str, Any], layout: Layout) -> list[Operation]:
+def create_operations(
+    path: str, resources: Mapping[str, Any], layout: Layout, parents: list[str] | None = None
+) -> list[Operation]:
     """What makes the cgroup at `path` and limits it to `resources`, OCI's `linux.resources`, on a host of `layout`.
+
+    `parents`: those above it that go with the last one in them, the nearest first.
 
     Raises `UnsupportedResource` for a limit this host does not have, `ValueError` for the root cgroup as `path`.
     """
     cgroup = Cgroup(path, layout)
     limits = [_write(cgroup, wanted) for wanted in writes(resources, layout)]
-    return [CreateCgroup(cgroup.path, layout.plain()), *_limit_devices(cgroup, resources), *limits]
+    return [CreateCgroup(cgroup.path, layout.plain(), parents or []), *_limit_devices(cgroup, resources), *limits]
 
 
 def name_operation(path: str, name: str, layout: Layout) -> NameCgroup:

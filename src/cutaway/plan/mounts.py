@@ -16,7 +16,7 @@ from cutaway.kernel.errors import KernelError
 from cutaway.kernel.mounts import MOUNT_ATTR_IDMAP, MOUNT_ATTR_RDONLY, MS_PRIVATE, MS_SHARED, MS_SLAVE, Options
 from cutaway.kernel.namespaces import user_namespace
 from cutaway.kernel.openat2 import make_directories, make_file, open_in_root
-from cutaway.kernel.overlay import forget_volatile, mount_overlay
+from cutaway.kernel.overlay import forget_volatile, mount_overlay, single_layers
 from cutaway.plan.operation import Context, Operation, import_no_more
 
 TYPE_CHECKING = False
@@ -209,6 +209,7 @@ class Mount(Operation):
     def apply(self, context: Context) -> None:
         options = Options(self.options)
         own = [*self._covered_mode(context.root), *options.filesystem]
+        own = single_layers(own) if self.filesystem == "overlay" else own
         made = mounts.new_mount(self.filesystem, self.source, own, options.set)
         try:
             if options.copy_up:

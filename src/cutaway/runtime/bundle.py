@@ -232,12 +232,30 @@ def _place(
         parts.unit, parts.systemd = unit.name, unit.manager.socket
         parts.born += unit.operations(identifier, resources, layout, spec.get("annotations") or {}, delegated)
     else:
-        parts.before += [*create_operations(parts.cgroup, resources, layout), *delegated]
+        _check_unused(parts.cgroup, layout)
+        parts.before += [
+            *create_operations(parts.cgroup, resources, layout, _own_parents(asked, parts.cgroup)),
+            *delegated,
+        ]
         join = join_operation(parts.cgroup, layout)
         (parts.born if "user" in kinds else given.join_cgroup).append(join)
     if "cgroup" not in kinds:
         _show_cgroups(given, {each: each.directory(parts.cgroup) for each in layout.hierarchies})
         parts.late = frozenset(given.cgroups.values()) if unit else frozenset()
+
+
+def _check_unused(path: str, layout: Layout) -> None:
+    """Whoever is in a container's cgroup is limited, frozen and killed with it. Raises `InvalidConfig`."""
+    from cutaway.kernel.cgroups import Cgroup
+    from cutaway.runtime.specification import InvalidConfig
+
+    cgroup = Cgroup(path, layout)
+    if not (layout.find("freezer") and os.path.isdir(cgroup.directory("freezer"))):
+        return
+    if strangers := cgroup.processes():
+        raise InvalidConfig("linux.cgroupsPath", f"{path} is not empty: {len(strangers)} process(es) found")
+    if cgroup.is_frozen:
+        raise InvalidConfig("linux.cgroupsPath", f"{path} is frozen: no process could get out of it")
 
 
 def _needs_no_cgroup(linux: dict[str, Any]) -> bool:
@@ -290,6 +308,14 @@ def _mounts_own_cgroup(spec: dict[str, Any]) -> bool:
 def cgroup_path(asked: str, identifier: str) -> str:
     """Where a container's cgroup is in each hierarchy, for `linux.cgroupsPath`: a relative one is below ours."""
     return asked if asked.startswith("/") else f"/{DEFAULT_CGROUP_PARENT}/{asked or identifier}"
+
+
+def _own_parents(asked: str, path: str) -> list[str]:
+    """The cgroups above the one at `path` that nobody asked for by their whole name, the nearest first."""
+    if asked.startswith("/"):
+        return []
+    parts = path.split("/")
+    return ["/".join(parts[:depth]) for depth in range(len(parts) - 1, 0, -1)]
 
 
 def with_default_devices(resources: dict[str, Any]) -> dict[str, Any]:

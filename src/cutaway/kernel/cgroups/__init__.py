@@ -5,6 +5,7 @@ A `Cgroup` is one path in every hierarchy of the host, of whichever version: the
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 
@@ -21,6 +22,12 @@ __all__ = [
     "BlockUsage", "Cgroup", "CpuUsage", "Layout", "MemoryUsage", "PidsUsage", "RefusedWrite", "Throttling",
     "UnsupportedResource", "Usage", "Write", "host_layout", "normal", "read_layout",
 ]  # fmt: skip
+
+
+_GONE = (errno.ENOENT, errno.ENODEV)
+"""A file of a cgroup that is not there any more, or went after the file was opened."""
+_TRIES = 10
+"""How often a parent may go meanwhile, as nobody used it, before making a cgroup is given up."""
 
 
 def normal(path: str) -> str:
@@ -59,7 +66,13 @@ class Cgroup:
     def create(self) -> None:
         """Makes it, and its parents, ready to take processes and limits; nothing where it is there."""
         for hierarchy in self.layout.hierarchies:
-            hierarchy.create(self.path)
+            for tries_left in reversed(range(_TRIES)):
+                try:
+                    hierarchy.create(self.path)
+                    break
+                except OSError as error:
+                    if error.errno not in _GONE or not tries_left:
+                        raise
 
     def remove(self, timeout: float = 10) -> None:
         """Removes it and those below it, waiting up to `timeout` seconds for the last process to end; nothing where it

@@ -26,6 +26,7 @@ _ID_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ
 NO_CONTAINER = "~"
 """In the name of what is under the root and no container (yet): no ID has it."""
 _TAKEN = (errno.EEXIST, errno.ENOTEMPTY)
+_EXISTS = "container with given ID already exists"
 _FROZEN = ("FROZEN", "FREEZING", "1")
 _DEAD = ("Z", "X")
 
@@ -67,7 +68,7 @@ class Container:
 
         Raises `Failure`: the ID is taken.
         """
-        directory = _directory(root, identifier)
+        directory = free_directory(root, identifier)
         container = cls(f"{directory}{NO_CONTAINER}{os.urandom(4).hex()}", facts)
         os.makedirs(container.directory, 0o700)
         try:
@@ -78,7 +79,7 @@ class Container:
         except BaseException as error:
             container.forget()
             if isinstance(error, OSError) and error.errno in _TAKEN:
-                raise Failure("container with given ID already exists") from None
+                raise Failure(_EXISTS) from None
             raise
         container.directory, container.id = directory, identifier
         return container
@@ -174,6 +175,14 @@ class Container:
         fcntl.flock(self.lock, fcntl.LOCK_EX)
         if os.fstat(self.lock).st_nlink == 0:  # deleted while we waited
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+
+
+def free_directory(root: str, identifier: str) -> str:
+    """Where a new container of that ID is to be. Raises `Failure`: the ID is none, or taken."""
+    directory = _directory(root, identifier)
+    if os.path.exists(directory):
+        raise Failure(_EXISTS)
+    return directory
 
 
 def forget_unborn(root: str, identifier: str) -> None:
