@@ -32,7 +32,7 @@ Where the specification leaves a choice:
 | question | answer |
 |---|---|
 | versions | every 1.x: unknown fields are ignored, as later versions may have more |
-| a relative `cgroupsPath` | is below `cutaway/` in every hierarchy, which goes with the last one in it; without one it is `cutaway/ID` |
+| a relative `cgroupsPath` | is below `cutaway/`, which goes with the last one in it; without one it is `cutaway/ID` |
 | device rules | after any, the default devices are allowed, and making all; nothing if they allow all but some |
 | `root` and mounts of `/dev` by bind | the devices in it are taken as they are, and none is made |
 | `tmpfs` and `/dev` mounted `ro` | become read-only once mounts and devices inside them are made |
