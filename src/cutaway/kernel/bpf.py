@@ -7,11 +7,11 @@ by a list of rules, and the calls that load it and attach it to a cgroup. The in
 
 from __future__ import annotations
 
-import ctypes
 import os
 import struct
 
 from cutaway.kernel.cgroups.devices import effective
+from cutaway.kernel.native import addressof, c_uint32, memory_of
 from cutaway.kernel.syscalls import call
 
 TYPE_CHECKING = False
@@ -117,11 +117,11 @@ def _decide(rule: DeviceRule) -> bytes:
 
 def load_device_program(program: bytes) -> int:
     """Gives the program to the kernel, which checks it; returns its descriptor. Raises `KernelError`."""
-    instructions, licence = ctypes.create_string_buffer(program, len(program)), ctypes.create_string_buffer(b"GPL")
+    instructions, licence = memory_of(program), memory_of(b"GPL\0")
     attributes = struct.pack(
         "=IIQQIIQII16sII",
         BPF_PROG_TYPE_CGROUP_DEVICE, len(program) // 8,
-        ctypes.addressof(instructions), ctypes.addressof(licence),
+        addressof(instructions), addressof(licence),
         0, 0, 0,  # log_level, log_size, log_buf
         0, 0, b"cutaway_devices",  # kern_version, prog_flags, prog_name
         0, BPF_CGROUP_DEVICE,  # prog_ifindex, expected_attach_type
@@ -145,8 +145,8 @@ def detach(cgroup: int, program: int) -> None:
 def attached(cgroup: int) -> list[int]:
     """The numbers of the device programs on a cgroup itself."""
     most = 64  # BPF_CGROUP_MAX_PROGS
-    numbers = (ctypes.c_uint32 * most)()
-    attributes = bytearray(struct.pack("=IIIIQI4x", cgroup, BPF_CGROUP_DEVICE, 0, 0, ctypes.addressof(numbers), most))
+    numbers = (c_uint32 * most)()
+    attributes = bytearray(struct.pack("=IIIIQI4x", cgroup, BPF_CGROUP_DEVICE, 0, 0, addressof(numbers), most))
     _bpf(BPF_PROG_QUERY, attributes, "the device programs of a cgroup")
     count = struct.unpack_from("=I", attributes, 24)[0]
     return list(numbers[:count])
@@ -175,7 +175,7 @@ def limit_devices(directory: str, rules: Iterable[DeviceRule]) -> None:
 
 
 def _bpf(command: int, attributes: bytes | bytearray, subject: str) -> int:
-    buffer = (ctypes.c_char * len(attributes)).from_buffer_copy(attributes)
+    buffer = memory_of(attributes)
     result = call("bpf", command, buffer, len(attributes), subject=subject)
     if isinstance(attributes, bytearray):
         attributes[:] = buffer.raw

@@ -11,11 +11,11 @@ A thread has five sets of them, each a mask of bits here:
 
 from __future__ import annotations
 
-import ctypes
 import errno
 
 from cutaway.kernel import prctl
 from cutaway.kernel.errors import KernelError
+from cutaway.kernel.native import c_uint32
 from cutaway.kernel.syscalls import call
 
 TYPE_CHECKING = False
@@ -40,8 +40,8 @@ _PR_CAP_AMBIENT_CLEAR_ALL = 4
 _PR_CAP_AMBIENT_IS_SET = 1
 _MOST = 64
 # Made once, in the parent: a type of ctypes takes a forked child 0.4 ms to make.
-_Header = ctypes.c_uint32 * 2
-_Sets = ctypes.c_uint32 * 6
+_Header = c_uint32 * 2
+_Sets = c_uint32 * 6
 
 
 def mask(names: Iterable[str]) -> int:

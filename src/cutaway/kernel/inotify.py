@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 
 from cutaway.kernel.errors import KernelError
+from cutaway.kernel.native import get_errno
 from cutaway.kernel.syscalls import libc
 
 IN_MODIFY = 0x2
@@ -20,9 +20,9 @@ def watch(path: str, events: int) -> int:
     """A non-blocking descriptor that becomes readable when one of `events` happens to `path` or to what is in it."""
     descriptor = libc.inotify_init1(_IN_NONBLOCK | _IN_CLOEXEC)
     if descriptor < 0:
-        raise KernelError(ctypes.get_errno(), "inotify_init1", path)
+        raise KernelError(get_errno(), "inotify_init1", path)
     if libc.inotify_add_watch(descriptor, os.fsencode(path), events) < 0:
-        number = ctypes.get_errno()
+        number = get_errno()
         os.close(descriptor)
         raise KernelError(number, "inotify_add_watch", path)
     return int(descriptor)

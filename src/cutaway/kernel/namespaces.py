@@ -6,11 +6,11 @@ A process gets new ones when it is cloned or by unsharing, and joins existing on
 
 from __future__ import annotations
 
-import ctypes
 import os
 import struct
 
 from cutaway.kernel.errors import KernelError
+from cutaway.kernel.native import Library, addressof, c_int, get_errno
 from cutaway.kernel.syscalls import NUMBERS, call
 
 TYPE_CHECKING = False
@@ -48,8 +48,7 @@ FLAGS = {
 
 _SIGKILL = 9
 _SIGCHLD = 17
-_holding_the_lock = ctypes.PyDLL(None, use_errno=True)
-_python = ctypes.pythonapi
+_python = Library(holds_the_lock=True)
 
 
 def unshare(flags: int) -> None:
@@ -69,12 +68,12 @@ def clone(flags: int = 0, cgroup: int = -1) -> tuple[int, int]:
     of the caller's parent. The process must have one thread: a child has only the thread that cloned it, and would wait
     for ever for what another one held.
     """
-    pidfd = ctypes.c_int(-1)
+    pidfd = c_int(-1)
     into = CLONE_INTO_CGROUP if cgroup >= 0 else 0
     arguments = struct.pack(
         "11Q",
         flags | CLONE_PIDFD | into,
-        ctypes.addressof(pidfd),
+        addressof(pidfd),
         0, 0,  # child_tid, parent_tid
         0 if flags & CLONE_PARENT else _SIGCHLD,  # a sibling takes the signal that its creator has
         0, 0, 0,  # stack, stack_size, tls
@@ -82,11 +81,11 @@ def clone(flags: int = 0, cgroup: int = -1) -> tuple[int, int]:
         max(cgroup, 0),
     )  # fmt: skip
     _python.PyOS_BeforeFork()
-    pid = _holding_the_lock.syscall(NUMBERS["clone3"], arguments, len(arguments))
+    pid = _python.syscall(NUMBERS["clone3"], arguments, len(arguments))
     if pid == 0:
         _python.PyOS_AfterFork_Child()
         return 0, -1
-    number = ctypes.get_errno()
+    number = get_errno()
     _python.PyOS_AfterFork_Parent()
     if pid == -1:
         raise KernelError(number, "clone3", _names(flags))

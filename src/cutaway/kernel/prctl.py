@@ -6,9 +6,8 @@ here, and cannot be thrown for another process.
 
 from __future__ import annotations
 
-import ctypes
-
 from cutaway.kernel.errors import KernelError
+from cutaway.kernel.native import c_int, c_void_p, get_errno
 from cutaway.kernel.syscalls import libc
 
 PR_SET_PDEATHSIG = 1
@@ -32,14 +31,14 @@ SECBIT_NO_CAP_AMBIENT_RAISE = 1 << 6
 
 
 _prctl = libc.prctl
-_prctl.argtypes = (ctypes.c_int, *[ctypes.c_void_p] * 4)
+_prctl.argtypes = (c_int, *[c_void_p] * 4)
 
 
 def prctl(option: int, *arguments: int | bytes, subject: str = "") -> int:
     """`prctl(2)` with the arguments not given as zero, which the newer options insist on."""
     result = int(_prctl(option, *arguments, *(0,) * (4 - len(arguments))))
     if result == -1:
-        raise KernelError(ctypes.get_errno(), "prctl", subject)
+        raise KernelError(get_errno(), "prctl", subject)
     return result
 
 

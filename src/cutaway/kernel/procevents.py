@@ -7,11 +7,12 @@ pidfds do not keep it (before 6.15). Only root in the initial user, PID and netw
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import struct
 from _socket import AF_NETLINK, SO_RCVBUF, SOCK_CLOEXEC, SOCK_DGRAM, SOCK_NONBLOCK, SOL_SOCKET, socket
+
+from cutaway.kernel.native import addressof, memory_of
 
 NETLINK_CONNECTOR = 11
 NLMSG_DONE = 3
@@ -114,8 +115,8 @@ def _attach_filter(receiver: socket) -> None:
         _filter_step(0x06, value=_MESSAGE),  # keep up to so many bytes
         _filter_step(0x06, value=0),  # drop
     ])  # fmt: skip
-    instructions = ctypes.create_string_buffer(keep_exits, len(keep_exits))
-    program = struct.pack("@HP", len(keep_exits) // 8, ctypes.addressof(instructions))
+    instructions = memory_of(keep_exits)
+    program = struct.pack("@HP", len(keep_exits) // 8, addressof(instructions))
     receiver.setsockopt(SOL_SOCKET, SO_ATTACH_FILTER, program)
 
 

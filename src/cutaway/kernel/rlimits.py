@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 
 from cutaway.kernel.errors import KernelError
+from cutaway.kernel.native import c_uint64, get_errno
 from cutaway.kernel.syscalls import libc
 
 NAMES = (
@@ -17,7 +17,7 @@ NAMES = (
 """By number, as `asm-generic/resource.h` has them (x86 and ARM alike)."""
 NUMBERS = {name: number for number, name in enumerate(NAMES)}
 
-_Limits = ctypes.c_uint64 * 2
+_Limits = c_uint64 * 2
 RLIM_INFINITY = (1 << 64) - 1
 
 
@@ -72,4 +72,4 @@ def _prlimit(pid: int, name: str, new: object, old: object) -> None:
     if name not in NUMBERS:
         raise ValueError(f"{name} is not a resource limit; getrlimit(2) lists them")
     if libc.prlimit(pid, NUMBERS[name], new, old) == -1:
-        raise KernelError(ctypes.get_errno(), "prlimit", name)
+        raise KernelError(get_errno(), "prlimit", name)

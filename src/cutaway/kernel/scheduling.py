@@ -4,9 +4,9 @@ of machine it believes to run on. `sched(7)`, `ioprio_set(2)`, `set_mempolicy(2)
 
 from __future__ import annotations
 
-import ctypes
 import struct
 
+from cutaway.kernel.native import c_uint64
 from cutaway.kernel.syscalls import call
 
 TYPE_CHECKING = False
@@ -58,7 +58,7 @@ def set_memory_policy(mode: int, nodes: Iterable[int]) -> None:
     """On which NUMA nodes the memory of the calling thread, and of what it executes, is to be."""
     bits = sum(1 << node for node in set(nodes))
     words = (bits.bit_length() + 63) // 64
-    mask = (ctypes.c_uint64 * words)(*(bits >> 64 * word & (1 << 64) - 1 for word in range(words))) if bits else None
+    mask = (c_uint64 * words)(*(bits >> 64 * word & (1 << 64) - 1 for word in range(words))) if bits else None
     most = 64 * words + 1 if bits else 0  # one more than the kernel then looks at
     call("set_mempolicy", mode, mask, most, subject=f"mode {mode}, nodes {sorted(nodes)}")
 

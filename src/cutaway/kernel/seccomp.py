@@ -7,13 +7,13 @@ knows; it compiles. Loading what was compiled needs nothing but the system call.
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import struct
 
 from cutaway.kernel import prctl
 from cutaway.kernel.errors import KernelError
+from cutaway.kernel.native import Library, addressof, c_long, c_uint32, c_void_p, memory_of
 from cutaway.kernel.syscalls import call, libc
 
 TYPE_CHECKING = False
@@ -98,8 +98,8 @@ def load(program: bytes, flags: Iterable[str] = (), notify: bool = False) -> int
     bits = _flag_bits(flags)
     if notify:
         bits |= _FLAG_NEW_LISTENER | (_FLAG_TSYNC_ESRCH if bits & FLAGS["SECCOMP_FILTER_FLAG_TSYNC"] else 0)
-    address = ctypes.cast(ctypes.c_char_p(program), ctypes.c_void_p).value
-    header = struct.pack("HP", len(program) // _SIZE, address)  # struct sock_fprog
+    instructions = memory_of(program)
+    header = struct.pack("HP", len(program) // _SIZE, addressof(instructions))  # struct sock_fprog
     subject = f"SECCOMP_SET_MODE_FILTER, {len(program) // _SIZE} instructions"
     return call("seccomp", _SECCOMP_SET_MODE_FILTER, bits, header, subject=subject)
 
@@ -126,7 +126,7 @@ def compile(profile: Profile) -> bytes:
     _check_notify(profile)
     _flag_bits(profile.get("flags") or ())
     library = _libseccomp()
-    context = ctypes.c_void_p(library.seccomp_init(ctypes.c_uint32(_default_action(profile))))
+    context = c_void_p(library.seccomp_init(c_uint32(_default_action(profile))))
     if not context:
         raise ValueError(f"seccomp: {profile['defaultAction']} cannot be the default action")
     try:
@@ -153,19 +153,24 @@ def _check_notify(profile: Profile) -> None:
         raise ValueError("seccomp: SCMP_ACT_NOTIFY cannot be the default action")
 
 
-def _libseccomp() -> ctypes.CDLL:
+def _libseccomp() -> Library:
     try:
-        library = ctypes.CDLL(LIBRARY)
+        library = Library(LIBRARY)
     except OSError:
         raise LibseccompMissing from None
-    library.seccomp_init.restype = ctypes.c_void_p
-    library.seccomp_version.restype = ctypes.POINTER(ctypes.c_uint)  # major, minor, micro
-    library.seccomp_arch_native.restype = library.seccomp_arch_resolve_name.restype = ctypes.c_uint32
+    library.seccomp_init.restype = c_void_p
+    library.seccomp_version.restype = c_void_p
+    library.seccomp_arch_native.restype = library.seccomp_arch_resolve_name.restype = c_uint32
     return library
 
 
-def _checked(library: ctypes.CDLL, function: str, subject: str, *arguments: Any) -> None:
-    result = library["seccomp_" + function](*arguments)
+def _version(library: Library) -> tuple[int, ...]:
+    """Major, minor, micro."""
+    return tuple((c_uint32 * 3).from_address(library.seccomp_version()))
+
+
+def _checked(library: Library, function: str, subject: str, *arguments: Any) -> None:
+    result = getattr(library, f"seccomp_{function}")(*arguments)
     if result < 0:
         raise KernelError(-result, "seccomp_" + function, subject)
 
@@ -189,7 +194,7 @@ def _default_action(profile: Profile) -> int:
     return _action(profile["defaultAction"], profile.get("defaultErrnoRet"))
 
 
-def _add_architectures(library: ctypes.CDLL, context: ctypes.c_void_p, profile: Profile) -> set[int]:
+def _add_architectures(library: Library, context: c_void_p, profile: Profile) -> set[int]:
     """Adds the profile's architectures to the machine's own, which is always there; returns libseccomp's tokens."""
     tokens = {library.seccomp_arch_native()}
     for name in profile.get("architectures") or ():
@@ -198,7 +203,7 @@ def _add_architectures(library: ctypes.CDLL, context: ctypes.c_void_p, profile: 
             raise ValueError(f"seccomp: {name} is not a known architecture")
         token = library.seccomp_arch_resolve_name(short.encode())
         if token and token not in tokens and (token != _SCMP_ARCH_X32 or _has_x32()):
-            _checked(library, "arch_add", name, context, ctypes.c_uint32(token))
+            _checked(library, "arch_add", name, context, c_uint32(token))
             tokens.add(token)
     return tokens
 
@@ -207,10 +212,10 @@ def _has_x32() -> bool:
     """Whether the kernel may run x32 programs. Few do, and leaving the third set of numbers out makes loading a filter
     a third faster. It is asked by such a call, unless a filter that this process is under might kill it for asking."""
     filtered = prctl.prctl(_PR_GET_SECCOMP) != 0
-    return filtered or int(libc.syscall(ctypes.c_long(_X32_BIT | _X32_GETPID))) != -1
+    return filtered or int(libc.syscall(c_long(_X32_BIT | _X32_GETPID))) != -1
 
 
-def _add_rules(library: ctypes.CDLL, context: ctypes.c_void_p, entry: Mapping[str, Any], default: int) -> None:
+def _add_rules(library: Library, context: c_void_p, entry: Mapping[str, Any], default: int) -> None:
     action = _action(entry["action"], entry.get("errnoRet"))
     if action == default:  # nothing to say; libseccomp calls it an error
         return
@@ -221,7 +226,7 @@ def _add_rules(library: ctypes.CDLL, context: ctypes.c_void_p, entry: Mapping[st
             continue
         for packed in conditions:
             count = len(packed) // struct.calcsize("IIQQ")
-            _checked(library, "rule_add_array", name, context, ctypes.c_uint32(action), number, count, packed)
+            _checked(library, "rule_add_array", name, context, c_uint32(action), number, count, packed)
 
 
 def _conditions(arguments: Iterable[Mapping[str, Any]]) -> list[bytes]:
@@ -241,7 +246,7 @@ def _conditions(arguments: Iterable[Mapping[str, Any]]) -> list[bytes]:
     return [b"".join(packed)] if len(indices) == len(packed) else packed
 
 
-def _export(library: ctypes.CDLL, context: ctypes.c_void_p) -> bytes:
+def _export(library: Library, context: c_void_p) -> bytes:
     file = os.memfd_create("seccomp")
     with open(file, "rb") as exported:
         _checked(library, "export_bpf", "", context, file)
@@ -255,7 +260,7 @@ _RET_ENOSYS = struct.pack(_INSTRUCTION, 0x06, 0, 0, ACTIONS["SCMP_ACT_ERRNO"] | 
 _JEQ, _JGT, _JGE = 0x15, 0x25, 0x35
 
 
-def _newer_calls_fail(library: ctypes.CDLL, architectures: set[int], profile: Profile) -> bytes:
+def _newer_calls_fail(library: Library, architectures: set[int], profile: Profile) -> bytes:
     """What comes before libseccomp's program: per architecture, calls above the highest that the profile names are not
     there (ENOSYS). x32 has the architecture of x86_64 and higher numbers: where it is to run, the profile decides."""
     if profile["defaultAction"] in ("SCMP_ACT_ALLOW", "SCMP_ACT_LOG"):
@@ -264,7 +269,7 @@ def _newer_calls_fail(library: ctypes.CDLL, architectures: set[int], profile: Pr
     resolve = library.seccomp_syscall_resolve_name_arch
     blocks = []
     for token in sorted(architectures - {_SCMP_ARCH_X32}):
-        highest = max((resolve(ctypes.c_uint32(token), name) for name in names), default=-1)
+        highest = max((resolve(c_uint32(token), name) for name in names), default=-1)
         if highest >= 0:
             blocks.append(_fail_above(token, highest, _SCMP_ARCH_X32 in architectures))
     return b"".join(blocks)
@@ -298,7 +303,7 @@ def _key(profile: Profile) -> str:
     """Names a profile, and what else its filter depends on: the machine, its kernel, libseccomp."""
     from marshal import dumps
 
-    subject = [os.uname().machine, _has_x32(), tuple(_libseccomp().seccomp_version()[:3]), profile]
+    subject = [os.uname().machine, _has_x32(), _version(_libseccomp()), profile]
     return _digest(dumps(subject, _WITHOUT_REFERENCES)).hex() + ".bpf"
 
 

@@ -6,10 +6,10 @@ gains them years after the kernel does, so everything goes by number. `syscalls(
 
 from __future__ import annotations
 
-import ctypes
 import os
 
 from cutaway.kernel.errors import KernelError
+from cutaway.kernel.native import Library, c_long, get_errno
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -55,28 +55,28 @@ AT_EMPTY_PATH = 0x1000
 AT_RECURSIVE = 0x8000
 AT_SYMLINK_NOFOLLOW = 0x100
 
-libc = ctypes.CDLL(None, use_errno=True)
+libc = Library()
 """Releases the interpreter lock during a call, so a slow umount holds up no other thread."""
-libc.syscall.restype = ctypes.c_long
+libc.syscall.restype = c_long
 
 
 def call(name: str, *arguments: object, subject: str | Callable[[], str] = "") -> int:
     """Makes one system call and returns its result; raises `KernelError` where it returns -1.
 
-    An `int` is passed as a machine word, `str` and `bytes` as a pointer to a C string, `None` as a null pointer,
-    ctypes objects (buffers, `byref`) as they are. `subject` says in an error what the call was made on; a function is
+    An `int` is passed as a machine word, `str` and `bytes` as a pointer to a C string, `None` as a null pointer, what
+    `native` has (numbers, arrays, memory) as it is. `subject` says in an error what the call was made on; a function is
     asked only then.
     """
     words = [_word(argument) for argument in arguments]
-    result = int(libc.syscall(ctypes.c_long(NUMBERS[name]), *words))
+    result = int(libc.syscall(c_long(NUMBERS[name]), *words))
     if result == -1:
-        raise KernelError(ctypes.get_errno(), name, subject if isinstance(subject, str) else subject())
+        raise KernelError(get_errno(), name, subject if isinstance(subject, str) else subject())
     return result
 
 
 def _word(argument: object) -> object:
     if isinstance(argument, int):
-        return ctypes.c_long(argument)
+        return c_long(argument)
     if isinstance(argument, str):
         return os.fsencode(argument)
     return argument

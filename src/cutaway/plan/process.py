@@ -11,7 +11,6 @@ shell's own arguments, and `Exec` calls it: setpriv has to do the three at once,
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import stat
@@ -20,6 +19,7 @@ import sys
 
 from cutaway.kernel import capabilities, keyring, mounts, prctl, pty, rlimits, seccomp
 from cutaway.kernel.errors import KernelError
+from cutaway.kernel.native import c_char
 from cutaway.kernel.openat2 import (
     RESOLVE_BENEATH,
     RESOLVE_NO_MAGICLINKS,
@@ -46,7 +46,7 @@ _CLOSE_RANGE_CLOEXEC = 4
 HIGHEST_DESCRIPTOR = 0x7FFFFFFF
 _FIFO = 0o010000
 _STANDARD = 3  # streams
-_LongestPath = ctypes.c_char * 4096
+_LongestPath = c_char * 4096
 _HARMLESS = frozenset({_signal.SIGCHLD, _signal.SIGCONT, _signal.SIGURG, _signal.SIGWINCH})
 """What programs ignore unless they say otherwise (`signal(7)`)."""
 _FILE_TYPE = 0o170000
@@ -616,8 +616,8 @@ def _show_as(name: bytes) -> None:
     """Overwrites what `ps` shows of this process: its name, and the memory its arguments are in."""
     prctl.set_name(name.decode())
     length = sum(len(os.fsencode(argument)) + 1 for argument in sys.orig_argv)
-    arguments = ctypes.c_void_p.in_dll(libc, "program_invocation_name")
-    ctypes.memmove(arguments, name.ljust(length, b"\0")[:length], length)
+    arguments = libc.pointer("program_invocation_name")
+    (c_char * length).from_address(arguments).raw = name.ljust(length, b"\0")[:length]
 
 
 def _serve(program: int) -> int:
