@@ -2,7 +2,7 @@
 (`cutaway.runtime.command.frozen`), and in its place a launcher that takes them from there. Sources that change later
 are not heeded: this is for what is installed. Run by the Python that is to run the command:
 
-    PYTHON packaging/freeze.py DIRECTORY
+    PYTHON -X no_debug_ranges packaging/freeze.py DIRECTORY
 """
 
 import ast
@@ -16,8 +16,10 @@ from types import CodeType
 import cutaway
 
 FLOORS = ("kernel", "plan", "runtime")
-OF_THE_LIBRARY = ("__future__", "contextvars", "ctypes", "ctypes._endian", "struct", "types")
+OF_THE_LIBRARY = ("__future__", "contextvars", "struct")
 """What of Python's own comes from files, and every container needs."""
+EXPLANATIONS = ("shell", "shell_undo", "why")
+"""Of an operation's faces, those that the command shows nobody."""
 LOADER = "cutaway.runtime.command.frozen"
 LAUNCHER = """\
 #!{python} -IS
@@ -63,13 +65,16 @@ def name_of(path: Path, package: Path) -> str:
 
 
 def compiled(path: Path) -> CodeType:
-    """Without what only people and linters read: docstrings, and what functions take and return."""
+    """Without what only people and linters read: docstrings, what functions take and return, and how operations explain
+    themselves."""
     tree = ast.parse(path.read_bytes(), path)
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef):
             node.returns = None
         elif isinstance(node, ast.arg):
             node.annotation = None
+        elif isinstance(node, ast.ClassDef):
+            node.body = [each for each in node.body if getattr(each, "name", "") not in EXPLANATIONS] or [ast.Pass()]
     return compile(tree, path, "exec", dont_inherit=True, optimize=2)
 
 
