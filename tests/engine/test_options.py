@@ -29,6 +29,7 @@ INSIDE = [
     ("-u 7:50", "id -u; id -G", "7\n50\n"),
     ("-u nobody --group-add 55 --group-add staff", "id -G", "65534 50 55\n"),
     ("--read-only", "touch /a /etc/hosts 2>/dev/null || touch /dev/shm/a && echo shm", "shm\n"),
+    ("--read-only -w /not/there/yet", "pwd", "/not/there/yet\n"),
     ("--read-only --tmpfs /tmp", "touch /tmp/a && echo tmp", "tmp\n"),
     ("--tmpfs /t:size=1m,mode=700,exec", "stat -c %a /t; df -k /t | awk 'NR>1 {print $2}'", "700\n1024\n"),
     ("--shm-size 2m", "df -k /dev/shm | awk 'NR>1 {print $1, $2}'", "shm 2048\n"),

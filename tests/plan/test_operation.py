@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import json
+import pkgutil
 
 import pytest
 
-from cutaway.plan import cgroups, docker, firewall, mounts, namespaces, network, process  # noqa: F401
+from cutaway import plan
 from cutaway.plan.mounts import Mount
 from cutaway.plan.namespaces import NewNamespaces
 from cutaway.plan.operation import Context, Operation, dump, load
 from cutaway.plan.plan import undo
 
+for _module in pkgutil.iter_modules(plan.__path__, "cutaway.plan."):
+    importlib.import_module(_module.name)
 KINDS = sorted((kind for kind in Operation.kinds.values() if kind.__module__.startswith("cutaway.")), key=str)
 
 
@@ -20,13 +24,20 @@ KINDS = sorted((kind for kind in Operation.kinds.values() if kind.__module__.sta
 def test_every_kind_has_its_faces_and_says_where_to_read_on(kind: type[Operation]) -> None:
     for face in ("apply", "shell", "why"):
         assert getattr(kind, face) is not getattr(Operation, face), f"{kind.__name__} has no {face}"
-    assert kind.manual.endswith(")"), f"{kind.__name__} names no manual page"
+    assert kind.manual.endswith((")", ".rst")), f"{kind.__name__} names no manual page, nor a document of the kernel"
     assert inspect.getdoc(kind), f"{kind.__name__} is not described"
 
 
 def test_an_operation_is_the_same_after_a_journey_as_json() -> None:
     operations = [Mount("proc", "/proc", "proc", ["nosuid"]), NewNamespaces(["mnt", "pid"])]
     assert load(json.loads(json.dumps(dump(operations)))) == operations
+
+
+def test_no_two_kinds_have_one_name() -> None:
+    """By its name an operation is found again after a journey."""
+    with pytest.raises(TypeError, match=r"there is an operation Mount already, in cutaway\.plan\.mounts"):
+        type("Mount", (Operation,), {})
+    assert Operation.kinds["Mount"] is Mount
 
 
 def test_an_operation_cannot_be_changed() -> None:

@@ -46,7 +46,7 @@ class ShowEntered(Operation):
         return f"The program has the host's files, but {' and '.join(self.filesystems)} of where it has gone."
 
 
-class ChangeRoot(Operation):
+class EnterRoot(Operation):
     """Makes the directory that the context holds as `descriptor` the root directory, in the mount namespace as it
     is."""
 

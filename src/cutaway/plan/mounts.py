@@ -527,8 +527,8 @@ done"""
         return f"{', '.join(self.paths)}: to be read but not changed from inside."
 
 
-class MakeDirectory(Operation):
-    """A directory inside, and those above it, where there is none."""
+class MakeWorkingDirectory(Operation):
+    """The working directory, and those above it, where there is none, in a root that is to become read-only."""
 
     path: str
     manual = "mkdir(2)"
@@ -540,7 +540,7 @@ class MakeDirectory(Operation):
         return f"mkdir -p {_in_root(self.path)}"
 
     def why(self) -> str:
-        return f"{self.path}, the program's working directory, cannot be made any more once the root is read-only."
+        return f"The program is to start in {self.path}, which cannot be made any more once the root is read-only."
 
 
 class ChangeRoot(Operation):

@@ -61,7 +61,8 @@ class Operation:
     def __init_subclass__(cls) -> None:
         own = cls.__dict__.get("__annotations__", {})  # noqa: RUF063, `inspect` is slow to import
         cls.fields += tuple(n for n, kind in own.items() if "ClassVar" not in str(kind) and n not in cls.fields)
-        Operation.kinds[cls.__name__] = cls
+        if (other := Operation.kinds.setdefault(cls.__name__, cls)) is not cls:
+            raise TypeError(f"there is an operation {cls.__name__} already, in {other.__module__}")
 
     def __init__(self, *values: Any, **named: Any) -> None:
         given = dict(zip(self.fields, values, strict=False)) | named

@@ -24,7 +24,7 @@ class CreateResctrlGroup(Operation):
     name: str
     schemata: list[str]
     keep: bool = False
-    manual = "resctrl"
+    manual = "Documentation/filesystems/resctrl.rst"
 
     @property
     def _directory(self) -> str:
@@ -66,7 +66,7 @@ class JoinResctrlGroup(Operation):
     """The container's first process goes into the group `name`."""
 
     name: str
-    manual = "resctrl"
+    manual = "Documentation/filesystems/resctrl.rst"
     needs_process = True
 
     def apply(self, context: Context) -> None:

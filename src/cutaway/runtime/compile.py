@@ -13,9 +13,9 @@ from cutaway.plan.mounts import (
     AttachRoot,
     BindMount,
     MakeDevice,
-    MakeDirectory,
     MakeLink,
     MakeReadonly,
+    MakeWorkingDirectory,
     MaskPaths,
     Mount,
     MountCgroups,
@@ -229,7 +229,7 @@ def tree(spec: dict[str, Any], given: Given) -> Iterator[Operation]:
     if linux.get("maskedPaths"):
         yield MaskPaths(linux["maskedPaths"])
     if spec["root"].get("readonly"):
-        yield MakeDirectory(process["cwd"])
+        yield MakeWorkingDirectory(process["cwd"])
         yield MakeReadonly(["/"])
 
 

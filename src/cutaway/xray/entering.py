@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from cutaway.kernel import procfs
 from cutaway.kernel.pidfd import pidfd_open
-from cutaway.plan.entering import ChangeRoot, ShowEntered
+from cutaway.plan.entering import EnterRoot, ShowEntered
 from cutaway.plan.namespaces import JoinProcess
 from cutaway.plan.operation import Context
 from cutaway.plan.process import ChangeDirectory, CloseDescriptors, Exec, SetUser
@@ -86,7 +86,7 @@ def _inside(visit: Visit, kinds: Sequence[str]) -> list[Operation]:
     if shown and "mnt" not in kinds and not visit.root and "user" not in kinds:
         steps.append(ShowEntered(shown))
     if visit.root:
-        steps.append(ChangeRoot(_ROOT))
+        steps.append(EnterRoot(_ROOT))
     if "user" in kinds:
         steps.append(SetUser(0, 0))
     if visit.directory or visit.root or "mnt" in kinds:
