@@ -94,7 +94,7 @@ def proc_status(key: str, pid: int | str = "self") -> str:
     raise KeyError(key)
 
 
-def wait_until(true: Callable[[], bool], seconds: float = 10) -> None:
+def wait_until(true: Callable[[], object], seconds: float = 20) -> None:
     """Returns once `true()` is; fails after `seconds`."""
     deadline = time.monotonic() + seconds
     while not true():

@@ -6,10 +6,9 @@ import contextlib
 import os
 import select
 import signal
-import time
-from collections.abc import Callable
 from pathlib import Path
 
+from tests.children import wait_until
 from tests.engines import Engine
 
 PATIENCE = 20.0
@@ -37,14 +36,6 @@ def kill_part(engine: Engine, part: str) -> None:
     status = engine.status()
     for each in ("engine", "spawner") if part == "both" else (part,):
         kill(status[f"{each}_pid"])
-
-
-def wait_until(true: Callable[[], object]) -> None:
-    """Returns once `true()` is true; fails after `PATIENCE` seconds."""
-    deadline = time.monotonic() + PATIENCE
-    while not true():
-        assert time.monotonic() < deadline, "it does not come true"
-        time.sleep(0.01)
 
 
 def inspected(engine: Engine, container: str, template: str) -> str:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.engine.killing import kill, kill_part, runs, wait_until
+from tests.children import wait_until
+from tests.engine.killing import kill, kill_part, runs
 from tests.engines import Engine
 
 LIMITS = ("--memory", "300m", "--cpuset-cpus", "0")

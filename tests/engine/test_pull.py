@@ -16,7 +16,8 @@ import pexpect
 import pytest
 
 import cutaway as client
-from tests.engine.killing import kill, wait_until, workers
+from tests.children import wait_until
+from tests.engine.killing import kill, workers
 from tests.engines import Engine
 from tests.image.archives import Layout
 from tests.image.scripted import Handler, Registry

@@ -21,7 +21,8 @@ import pexpect
 import pytest
 
 import cutaway
-from tests.engine.killing import PATIENCE, inspected, kill, kill_part, pid_of, runs, state, wait_until
+from tests.children import wait_until
+from tests.engine.killing import PATIENCE, inspected, kill, kill_part, pid_of, runs, state
 from tests.engines import COMMAND, Engine
 
 COUNT = "i=0; while :; do echo $i; i=$((i+1)); usleep 10000; done"

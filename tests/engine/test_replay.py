@@ -17,7 +17,8 @@ from typing import Any
 
 import pytest
 
-from tests.engine.killing import pid_of, wait_until
+from tests.children import wait_until
+from tests.engine.killing import pid_of
 from tests.engines import Engine
 from tests.leaks import cgroup_hierarchies
 

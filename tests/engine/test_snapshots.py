@@ -16,9 +16,10 @@ from typing import Any
 
 import pytest
 
+from tests.children import wait_until
 from tests.dockerd import Docker
 from tests.engine.containers import inspected, running
-from tests.engine.killing import wait_until, workers
+from tests.engine.killing import workers
 from tests.engines import COMMAND, Engine
 from tests.image.trees import seen
 

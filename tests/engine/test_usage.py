@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from cutaway.kernel.cgroups import Cgroup, host_layout
-from tests.engine.killing import wait_until
+from tests.children import wait_until
 from tests.engines import Engine
 
 DETACHED = ("run", "-d", "--network", "none")

@@ -22,7 +22,8 @@ from cutaway.engine.database import Table, open_database
 from cutaway.engine.errors import Conflict
 from cutaway.engine.places import Places
 from cutaway.engine.volumes import Volumes
-from tests.engine.killing import kill, kill_part, wait_until
+from tests.children import wait_until
+from tests.engine.killing import kill, kill_part
 from tests.engines import COMMAND, Engine
 
 RUN = ("run", "--rm", "--network", "none")
