@@ -236,6 +236,20 @@ def test_update_changes_limits(running: Bundle, tmp_path: Path) -> None:
     assert json.loads(running.runtime("events", "--stats", running.id).stdout)["data"]["pids"]["limit"] == 30
 
 
+@pytest.mark.vm
+def test_events_tell_what_runc_tells(running: Bundle) -> None:
+    usage = json.loads(running.runtime("events", "--stats", running.id).stdout)["data"]
+    assert {"cpu", "cpuset", "memory", "pids", "blkio", "hugetlb"} <= usage.keys()
+    assert usage["hugetlb"]["2MB"]["usage"] == 0
+    memory, counted = usage["memory"], usage["cpu"]["usage"]
+    assert memory["usage"]["max"] >= memory["usage"]["usage"] > 0
+    if host_layout().find("memory", version=1):
+        assert memory["swap"]["usage"] >= memory["usage"]["usage"], "version 1 counts swap together with memory"
+        assert memory["kernel"]["limit"] > 1 << 60 and memory["kernelTCP"]["usage"] == 0
+        assert len(counted["percpu_kernel"]) == len(counted["percpu_user"]) == len(counted["percpu"]) > 0
+        assert os.sched_getaffinity(0) <= set(usage["cpuset"]["cpus"]) and 0 in usage["cpuset"]["mems"]
+
+
 @pytest.fixture
 def of_version_1(bundle: Bundle, tmp_path: Path) -> Bundle:
     """On a host that has cgroups of version 1 alone: of a hybrid one the runtime does not see those of version 2."""

@@ -10,13 +10,14 @@ from select import POLLIN, poll
 from cutaway.runtime.command.container import Container
 from cutaway.runtime.command.document import text_of
 from cutaway.runtime.command.failure import Failure
+from cutaway.runtime.command.stats import stats
 from cutaway.runtime.command.undoing import cgroup_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from cutaway.kernel.cgroups import BlockUsage, Cgroup, MemoryUsage
+    from cutaway.kernel.cgroups import Cgroup
     from cutaway.runtime.command.main import Invocation
 
 _INTERVAL = "5s"
@@ -31,7 +32,7 @@ def events(invocation: Invocation) -> int:
         raise Failure("container not running")
     cgroup = cgroup_of(container)
     if invocation.options["stats"]:
-        _tell(container, "stats", _stats(cgroup))
+        _tell(container, "stats", stats(cgroup))
         return 0
     _follow(container, cgroup, interval)
     return 0
@@ -70,7 +71,7 @@ def _follow(container: Container, cgroup: Cgroup, interval: float) -> None:
         if end in ready:
             return
         if time.monotonic() >= due:
-            _tell(container, "stats", _stats(cgroup))
+            _tell(container, "stats", stats(cgroup))
             due += interval
 
 
@@ -94,47 +95,3 @@ def _tell(container: Container, kind: str, content: dict[str, Any] | None) -> No
     """One line, at once."""
     sys.stdout.write(text_of({"type": kind, "id": container.id} | ({"data": content} if content else {})) + "\n")
     sys.stdout.flush()
-
-
-def _stats(cgroup: Cgroup) -> dict[str, Any]:
-    usage = cgroup.usage()
-    cpu, throttling = usage.cpu, usage.throttling
-    return {
-        "cpu": {
-            "usage": {"total": cpu.total, "percpu": cpu.per_cpu, "kernel": cpu.system, "user": cpu.user},
-            "throttling": {
-                "periods": throttling.periods,
-                "throttledPeriods": throttling.throttled_periods,
-                "throttledTime": throttling.time,
-            },
-        },
-        "memory": _memory(usage.memory),
-        "pids": {"current": usage.pids.current, "limit": usage.pids.limit or 0},
-        "blkio": {
-            "ioServiceBytesRecursive": _block(usage.block, "bytes"),
-            "ioServicedRecursive": _block(usage.block, "operations"),
-        },
-    }
-
-
-def _memory(memory: MemoryUsage) -> dict[str, Any]:
-    unlimited = (1 << 64) - 1
-    return {
-        "cache": memory.stat.get("cache", memory.stat.get("file", 0)),
-        "usage": {
-            "usage": memory.usage,
-            "limit": memory.limit or unlimited,
-            "max": memory.max_usage,
-            "failcnt": memory.failures,
-        },
-        "swap": {"usage": memory.swap, "limit": memory.swap_limit or unlimited, "failcnt": 0},
-        "raw": memory.stat,
-    }
-
-
-def _block(devices: list[BlockUsage], kind: str) -> list[dict[str, Any]]:
-    return [
-        {"major": each.major, "minor": each.minor, "op": way.capitalize(), "value": getattr(each, f"{way}_{kind}")}
-        for each in devices
-        for way in ("read", "write")
-    ]
