@@ -210,6 +210,17 @@ class TestNamespacesOfAnotherContainer:
         assert done.returncode == 125
         assert "cannot join IPC of container hermit: non-shareable IPC" in done.stderr
 
+    @pytest.mark.parametrize(("kind", "name"), [("network", "net.ipv4.ip_forward"), ("ipc", "kernel.msgmax")])
+    def test_of_one_that_has_the_hosts_no_parameter_is_set(self, cutaway: Engine, kind: str, name: str) -> None:
+        before = Path("/proc/sys", name.replace(".", "/")).read_text()
+        cutaway("run", "-d", "--name", "open", f"--{kind}", "host", "busybox", "sleep", "1000")
+        options = (f"--{kind}", "container:open", "--sysctl", f"{name}={int(before) + 1}")
+        done = cutaway("run", "--rm", *options, "busybox", "true", check=False)
+        cutaway("rm", "-f", "open")
+        assert done.returncode == 125
+        assert f"is not allowed: the {kind} namespace that is shared is the host's" in done.stderr
+        assert Path("/proc/sys", name.replace(".", "/")).read_text() == before
+
     def test_one_that_does_not_run(self, cutaway: Engine) -> None:
         cutaway("create", "--name", "asleep", "busybox", "true")
         done = cutaway("run", "--rm", "--pid", "container:asleep", "busybox", "true", check=False)

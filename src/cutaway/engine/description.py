@@ -57,7 +57,8 @@ class Surroundings(NamedTuple):
 
 
 def describe(container: Container, around: Surroundings) -> dict[str, Any]:
-    """The OCI runtime-spec of a container. Raises `InvalidArgument` for devices that are not there."""
+    """The OCI runtime-spec of a container. Raises `InvalidArgument` for devices that are not there, and for kernel
+    parameters that would be the host's."""
     host = container.HostConfig
     return {
         "ociVersion": "1.3.0",
@@ -150,8 +151,19 @@ def rlimits(host: HostConfig) -> list[dict[str, Any]]:
 
 def _sysctls(host: HostConfig, around: Surroundings) -> dict[str, str]:
     """As in Docker, whoever a program runs as, it may listen on any port and send pings in a network of its own."""
+    for name, value in host.Sysctls.items():
+        kind, flag = ("network", "net") if name.startswith(("net.", "net/")) else ("ipc", "ipc")
+        if _is_hosts(around.shared.get(kind, ""), flag):
+            raise InvalidArgument(
+                f"sysctl '{name}={value}' is not allowed: the {kind} namespace that is shared is the host's"
+            )
     defaults = {} if "network" in around.shared else _NETWORK_DEFAULTS
     return defaults | host.Sysctls
+
+
+def _is_hosts(path: str, kind: str) -> bool:
+    """Whether the namespace at `path`, if any, is the one that the engine is in."""
+    return os.path.exists(path) and os.path.samefile(path, f"/proc/self/ns/{kind}")
 
 
 def _unmasked(host: HostConfig) -> bool:
