@@ -43,6 +43,11 @@ def open_in_root(root: int, path: str | bytes, flags: int, mode: int = 0) -> int
     return openat2(root, path, flags, mode, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS)
 
 
+def open_directly(root: int, path: str, flags: int) -> int:
+    """The same for a path without any symbolic link in it: else raises `KernelError`, ELOOP."""
+    return openat2(root, path, flags, 0, RESOLVE_IN_ROOT | RESOLVE_NO_SYMLINKS)
+
+
 def make_directories(root: int, path: str, mode: int = 0o755) -> int:
     """Makes `path` and the directories above it inside `root` as far as missing; returns an `O_PATH` descriptor of it.
 

@@ -242,6 +242,12 @@ def mounts(pid: int | str = "self") -> list[MountPoint]:
     return [MountPoint(line) for line in _read(pid, "mountinfo").splitlines()]
 
 
+def mount_id(descriptor: int) -> int:
+    """The number of the mount that an open file is reached by. `proc_pid_fdinfo(5)`"""
+    with open(f"/proc/self/fdinfo/{descriptor}", encoding="ascii") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("mnt_id:"))
+
+
 def unescape(field: str) -> str:
     r"""A path as it is, from a field in which blanks and backslashes are octal: `/a\040b` is `/a b`."""
     if "\\" not in field:

@@ -11,11 +11,11 @@ import os
 import stat
 from itertools import count
 
-from cutaway.kernel import mounts
+from cutaway.kernel import mounts, procfs
 from cutaway.kernel.errors import KernelError
 from cutaway.kernel.mounts import MOUNT_ATTR_IDMAP, MOUNT_ATTR_RDONLY, MS_PRIVATE, MS_SHARED, MS_SLAVE, Options
 from cutaway.kernel.namespaces import user_namespace
-from cutaway.kernel.openat2 import make_directories, make_file, open_in_root
+from cutaway.kernel.openat2 import make_directories, make_file, open_directly, open_in_root
 from cutaway.kernel.overlay import forget_volatile, mount_overlay, single_layers
 from cutaway.plan.operation import Context, Operation, import_no_more
 
@@ -23,6 +23,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from cutaway.kernel.procfs import MountPoint
+
+_REVEALING = ("proc", "sysfs")
+"""File systems of which the kernel makes another only where one is seen whole, and that hold what is to be hidden."""
 SUBDIRECTORY = "X-mount.subdir="
 """An option of `mount(8)`: only this part of what is mounted."""
 
@@ -216,7 +220,7 @@ class Mount(Operation):
                 from cutaway.plan.copyup import copy_tree
 
                 _on(context.root, self.target, lambda covered: copy_tree(covered, made))
-            _attach(made, context.root, self.target, options)
+            _attach(made, context.root, self.target, options, directly=self.filesystem in _REVEALING)
         finally:
             os.close(made)
 
@@ -543,6 +547,51 @@ class MakeWorkingDirectory(Operation):
         return f"The program is to start in {self.path}, which cannot be made any more once the root is read-only."
 
 
+class HideHost(Operation):
+    """Takes away each whole /proc and /sys of the host's, where its tree stays in the mount namespace (`ChangeRoot`).
+    While one is there, the kernel lets whoever makes namespaces inside mount another, with nothing hidden in it."""
+
+    manual = "mount_namespaces(7)"
+
+    def apply(self, context: Context) -> None:
+        found = {each.identity: each for each in procfs.mounts()}
+        own = procfs.mount_id(context.root)
+        for each in reversed(found.values()):
+            if each.filesystem in _REVEALING and each.root == "/" and not _is_below(each, own, found):
+                _take_away(each.target)
+
+    def subject(self) -> str:
+        return ", ".join(_REVEALING)
+
+    def shell(self) -> str:
+        find = f"findmnt -rno TARGET -t {','.join(_REVEALING)}"
+        return (
+            f'{find} | grep -v "^$ROOT/" | while read -r each; do mount --make-rslave "$each"; umount -l "$each"; done'
+        )
+
+    def why(self) -> str:
+        return "The host's tree stays below the container's. Its /proc and /sys must not: in them nothing is hidden."
+
+
+def _is_below(mount: MountPoint, above: int, found: dict[int, MountPoint]) -> bool:
+    while mount.identity != above and mount.parent in found and mount.parent != mount.identity:
+        mount = found[mount.parent]
+    return mount.identity == above
+
+
+def _take_away(target: str) -> None:
+    """Covered, where it was there before the user namespace and cannot be taken away in it."""
+    try:
+        mounts.propagate(target, MS_SLAVE, recursive=True)
+        mounts.unmount(target, mounts.MNT_DETACH | mounts.UMOUNT_NOFOLLOW)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.EPERM):
+            raise
+        cover = mounts.new_mount("tmpfs", "tmpfs", ["nr_blocks=1", "nr_inodes=1"], MOUNT_ATTR_RDONLY)
+        mounts.attach_at(cover, target)
+        os.close(cover)
+
+
 class ChangeRoot(Operation):
     """Makes the attached root the process's root by chroot, where pivot_root cannot work: on a root file system in
     memory that the machine was booted with. The host's tree stays in the mount namespace, below it."""
@@ -605,7 +654,7 @@ _REASONS = {
 }
 
 
-def _attach(mount: int, root: int, path: str, options: Options) -> None:
+def _attach(mount: int, root: int, path: str, options: Options, *, directly: bool = False) -> None:
     if options.recursive and not options.propagate_all and options.propagation != MS_SHARED:
         _cut_off(mount, options)
     _set_attributes(mount, options)
@@ -616,6 +665,8 @@ def _attach(mount: int, root: int, path: str, options: Options) -> None:
         raise _unlike(path) from None
     except OSError as error:  # which names only the part of the path at which it failed
         raise KernelError(error.errno or 0, "mount", path) from None
+    if directly:
+        target = _without_links(root, path, target)
     try:
         mounts.attach(mount, target)
     except OSError:
@@ -624,6 +675,21 @@ def _attach(mount: int, root: int, path: str, options: Options) -> None:
         raise _unlike(path) from None
     finally:
         os.close(target)
+
+
+def _without_links(root: int, path: str, found: int) -> int:
+    """What was found at `path`, found again without a symbolic link on the way.
+
+    A link of the image's can lead to where another mount covers it. What is to be hidden in /proc is then not found
+    there, and whoever makes a mount namespace inside gets a /proc with nothing hidden (CVE-2023-27561).
+    """
+    os.close(found)
+    try:
+        return open_directly(root, path, os.O_PATH | os.O_DIRECTORY)
+    except OSError as error:
+        raise KernelError(
+            error.errno or 0, "mount", path, "it must be mounted on ordinary directory, not by a link"
+        ) from None
 
 
 def _unlike(path: str) -> KernelError:

@@ -20,7 +20,7 @@ import os
 
 from cutaway.kernel import capabilities
 from cutaway.kernel.procfs import is_host_root
-from cutaway.plan.mounts import AttachRoot, BindMount, ChangeRoot, OpenRoot, PivotRoot, SetPropagation
+from cutaway.plan.mounts import AttachRoot, BindMount, ChangeRoot, HideHost, OpenRoot, PivotRoot, SetPropagation
 from cutaway.plan.namespaces import (
     BecomeRoot,
     BringUpOwnLoopback,
@@ -385,7 +385,7 @@ def _inside(
     if kinds.get("net") == "":
         parts.setup.append(BringUpOwnLoopback())
     parts.setup += [*session(given), *_root(spec, kinds), *tree(spec, given)]
-    parts.enter += _entering(linux.get("rootfsPropagation", ""), pivot=pivot and "mnt" in kinds)
+    parts.enter += _entering(linux.get("rootfsPropagation", ""), kinds, pivot=pivot)
     parts.enter += [*machine(spec), *memory(linux)]
     steps = list(program(_process(parts, spec["process"], in_user_namespace="user" in kinds), given))
     first = first_of_last(steps)
@@ -409,10 +409,12 @@ def _root(spec: dict[str, Any], kinds: dict[str, str]) -> list[Operation]:
     return [SetPropagation("rslave"), AttachRoot(path, "/", follows)]
 
 
-def _entering(propagation: str, *, pivot: bool) -> list[Operation]:
+def _entering(propagation: str, kinds: dict[str, str], *, pivot: bool) -> list[Operation]:
     """A root that is shared cannot be pivoted to, and of one that is unbindable nothing be made read-only."""
     late = [SetPropagation(propagation)] if propagation.endswith(("shared", "unbindable")) else []
-    return [PivotRoot() if pivot else ChangeRoot(), *late]
+    changed: list[Operation] = [PivotRoot()] if pivot and "mnt" in kinds else [ChangeRoot()]
+    hidden = [HideHost()] if not pivot and kinds.get("mnt") == "" else []
+    return [*hidden, *changed, *late]
 
 
 def _process(parts: Parts, process: dict[str, Any], *, in_user_namespace: bool) -> dict[str, Any]:
