@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
+import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,11 +14,12 @@ from typing import Any
 
 import pytest
 
-from cutaway.kernel.cgroups import host_layout
+from cutaway.kernel.cgroups import Cgroup, host_layout
 from cutaway.runtime.command.events import seconds
 from tests.children import wait_until
 from tests.conformance.bundles import Bundle
 from tests.conformance.test_config import mounted
+from tests.conformance.test_config_linux import Agent
 
 NULL: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
 
@@ -253,3 +256,194 @@ def test_an_overlay_of_more_directories_than_the_kernel_takes_in_one_string(bund
     joined = ":".join(str(layer).replace(":", r"\:") for layer in layers)
     bundle.mount("/mnt", "overlay", "overlay", f"lowerdir={joined}")
     assert bundle.says("ls", "/mnt").split() == [f"file-{number}" for number in range(8)]
+
+
+class TestAFilter:
+    """Profiles that allow less than our own making of a container would like."""
+
+    @pytest.mark.parametrize("number", [errno.EPERM, errno.ENOSYS])
+    @pytest.mark.parametrize(
+        ("name", "unprivileged"), [("close_range", True), ("close_range", False), ("rt_sigaction", True)]
+    )
+    def test_without_a_call_that_is_not_the_programs(
+        self, bundle: Bundle, name: str, number: int, unprivileged: bool
+    ) -> None:
+        bundle.process["noNewPrivileges"] = unprivileged
+        rule = {"names": [name], "action": "SCMP_ACT_ERRNO", "errnoRet": number}
+        bundle.linux["seccomp"] = {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule]}
+        assert bundle.says("echo", "run") == "run"
+        bundle.create("sh", "-c", "echo started > /note; sleep 1000")
+        (bundle.rootfs / "note").touch()
+        assert bundle.start().returncode == 0
+        wait_until(lambda: (bundle.rootfs / "note").read_text() == "started\n")
+        assert bundle.runtime("exec", bundle.id, "echo", "executed").stdout == "executed\n"
+
+    @pytest.mark.parametrize("unprivileged", [True, False])
+    def test_is_announced_by_a_process_that_waited_to_be_started(self, bundle: Bundle, unprivileged: bool) -> None:
+        bundle.process["noNewPrivileges"] = unprivileged
+        with Agent(bundle) as agent:
+            bundle.create("sh", "-c", "mkdir /x 2> /note; sleep 1000")
+            (bundle.rootfs / "note").touch()
+            pid = bundle.state()["pid"]
+            assert bundle.start().returncode == 0
+            wait_until(lambda: "No space left" in (bundle.rootfs / "note").read_text())
+            assert bundle.runtime("delete", "--force", bundle.id).returncode == 0
+        assert [state["pid"] for state in agent.states] == [pid]
+
+
+class TestCpus:
+    """Those that the caller may run on are nothing to its containers."""
+
+    @pytest.fixture
+    def one_cpu(self) -> Iterator[set[int]]:
+        """This process may run on one only; yields which there are."""
+        if len(all_of_them := os.sched_getaffinity(0)) == 1:
+            pytest.skip("this machine has one CPU")
+        os.sched_setaffinity(0, {min(all_of_them)})
+        yield all_of_them
+        os.sched_setaffinity(0, all_of_them)
+
+    @pytest.mark.vm
+    def test_are_all_there_for_run_and_exec(self, bundle: Bundle, one_cpu: set[int]) -> None:
+        assert int(bundle.says("nproc")) == len(one_cpu)
+        bundle.create("sleep", "1000")
+        assert bundle.start().returncode == 0
+        assert bundle.runtime("exec", bundle.id, "nproc").stdout == f"{len(one_cpu)}\n"
+
+
+class TestExec:
+    def test_reads_its_process_from_a_pipe(self, running: Bundle) -> None:
+        process = json.dumps({"args": ["echo", "hi"], "cwd": "/", "env": ["PATH=/bin"]})
+        reader, writer = os.pipe()
+        os.write(writer, process.encode())
+        os.close(writer)
+        try:
+            done = running.runtime("exec", "--process", f"/dev/fd/{reader}", running.id, pass_fds=[reader])
+        finally:
+            os.close(reader)
+        assert done.stdout == "hi\n", done.said
+
+    def test_raises_ambient_capabilities_where_some_are_inheritable(self, bundle: Bundle) -> None:
+        bundle.process["capabilities"] = {
+            "bounding": ["CAP_KILL", "CAP_CHOWN", "CAP_SYSLOG"],
+            "permitted": ["CAP_KILL", "CAP_CHOWN"],
+            "effective": ["CAP_KILL"],
+            "inheritable": ["CAP_CHOWN", "CAP_SYSLOG"],
+            "ambient": ["CAP_CHOWN"],
+        }
+        bundle.create("sleep", "1000")
+        assert bundle.start().returncode == 0
+        said = bundle.runtime("exec", "--cap", "CAP_SYSLOG", bundle.id, "cat", "/proc/self/status").stdout
+        assert f"CapAmb:\t{1 << 34 | 1:016x}" in said
+
+    @pytest.mark.parametrize("users", [False, True])
+    def test_has_a_terminal_of_the_size_that_was_asked_for(self, bundle: Bundle, users: bool) -> None:
+        if users:
+            mapping = [{"containerID": 0, "hostID": 100000, "size": 1000}]
+            bundle.with_namespace("user")
+            bundle.linux |= {"uidMappings": mapping, "gidMappings": mapping}
+            os.chown(bundle.rootfs, 100000, 100000)
+        bundle.mount("/dev/pts", "devpts", "devpts", "newinstance", "ptmxmode=0666", "mode=0620")
+        bundle.create("sleep", "1000")
+        assert bundle.start().returncode == 0
+        process = {"terminal": True, "consoleSize": {"height": 10, "width": 110}, "cwd": "/", "env": ["PATH=/bin"]}
+        script = "stty size; stat -c %u:%t $(tty); echo END; read line"
+        shown = in_terminal_of_exec(bundle, process | {"args": ["sh", "-c", script]})
+        assert shown.split() == ["10", "110", "0:88", "END"]
+
+
+def in_terminal_of_exec(bundle: Bundle, process: dict[str, Any]) -> str:
+    """What it writes to its terminal up to END."""
+    file, path = bundle.directory / "process.json", str(bundle.directory / "console.sock")
+    file.write_text(json.dumps(process))
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen()
+        listener.settimeout(20)
+        done = bundle.runtime("exec", "--detach", "--console-socket", path, "--process", str(file), bundle.id)
+        assert done.returncode == 0, done.said
+        connection, _ = listener.accept()
+        with connection:
+            _, (master,), _, _ = socket.recv_fds(connection, 4096, 1)
+    shown = b""
+    while b"END" not in shown:
+        shown += os.read(master, 4096)
+    os.close(master)
+    return shown.decode()
+
+
+class TestUserNamespaces:
+    def test_one_that_is_joined_may_come_with_mappings(self, bundle: Bundle) -> None:
+        """As podman and containerd write them, for runtimes that ask for some."""
+        command = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-child", "sleep", "1000"]
+        with subprocess.Popen(command) as donor:
+            try:
+                inside = Path(f"/proc/{donor.pid}/task/{donor.pid}/children")
+                wait_until(lambda: inside.read_text())
+                bundle.with_namespace("user", path=f"/proc/{inside.read_text().split()[0]}/ns/user")
+                mapping = [{"containerID": 0, "hostID": 0, "size": 1}]
+                bundle.linux |= {"uidMappings": mapping, "gidMappings": mapping}
+                assert bundle.says("id", "-u") == "0"
+            finally:
+                donor.kill()
+
+
+@pytest.mark.parametrize("path", ["/a\0b", "a\0b"])
+def test_a_cgroup_that_is_no_path_leaves_nothing(bundle: Bundle, path: str) -> None:
+    bundle.linux["cgroupsPath"] = path
+    assert "linux.cgroupsPath" in bundle.refusal()
+
+
+def test_numbers_that_nothing_has_are_refused_at_once(bundle: Bundle) -> None:
+    bundle.linux["memoryPolicy"] = {"mode": "MPOL_BIND", "nodes": "0-9876543210"}
+    assert "linux.memoryPolicy.nodes" in bundle.refusal()
+
+
+def test_killed_ends_all_where_no_pid_namespace_does(bundle: Bundle) -> None:
+    bundle.without_namespace("pid")
+    bundle.create("sh", "-c", "sleep 1000 & sleep 1000 & exec sleep 1000")
+    assert bundle.start().returncode == 0
+    cgroup = Cgroup(bundle.linux["cgroupsPath"])
+    wait_until(lambda: len(cgroup.processes()) == 3)
+    assert bundle.runtime("kill", bundle.id, "KILL").returncode == 0
+    wait_until(lambda: not cgroup.processes())
+
+
+def test_words_of_podman_for_volumes_are_taken(bundle: Bundle, tmp_path: Path) -> None:
+    for word in ("copy", "nocopy"):
+        bundle.bind(tmp_path, f"/{word}", "rbind", word)
+    assert bundle.runs("true").returncode == 0
+
+
+def test_a_volume_follows_the_host_where_the_root_does(bundle: Bundle, tmp_path: Path) -> None:
+    volume = tmp_path / "volume"
+    volume.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", volume], check=True)
+    try:
+        subprocess.run(["mount", "--make-shared", volume], check=True)
+        (volume / "later").mkdir()
+        bundle.linux["rootfsPropagation"] = "rslave"
+        bundle.bind(volume, "/volume", "rbind")
+        bundle.create("sleep", "1000")
+        assert bundle.start().returncode == 0
+        subprocess.run(["mount", "-t", "tmpfs", "tmpfs", volume / "later"], check=True)
+        (volume / "later/file").touch()
+        assert bundle.runtime("exec", bundle.id, "ls", "/volume/later").stdout == "file\n"
+        assert bundle.runtime("delete", "--force", bundle.id).returncode == 0
+    finally:
+        subprocess.run(["umount", "-R", volume], check=True)
+
+
+def test_a_hybrid_hosts_version_2_is_not_shown(bundle: Bundle) -> None:
+    """A systemd inside would want to write there, and not start."""
+    if len({each.version for each in host_layout().hierarchies}) == 1:
+        pytest.skip("this host is not hybrid")
+    bundle.mount("/sys/fs/cgroup", "cgroup", "cgroup", "ro")
+    assert "unified" not in bundle.says("ls", "/sys/fs/cgroup").split()
+    bundle.without_namespace("cgroup")
+    assert "unified" not in bundle.says("ls", "/sys/fs/cgroup").split()
+
+
+def test_of_several_homes_the_last_one_counts(bundle: Bundle) -> None:
+    bundle.process["env"] = ["PATH=/bin", "HOME=/x", "HOME="]
+    assert bundle.shell("echo $HOME") not in ("/x", "")

@@ -134,6 +134,7 @@ class TestTranslation:
             ["rdma.max=mlx5_1 hca_handle=3 hca_object=4"],
         ),
         ({"unified": {"memory.high": "5", "cgroup.type": "threaded"}}, None, ["memory.high=5", "cgroup.type=threaded"]),
+        ({"unified": {"io.max": "7:0 riops=3\n7:1 riops=5\n"}}, None, ["io.max=7:0 riops=3", "io.max=7:1 riops=5"]),
         ({"unified": {"colour.max": "5"}}, None, None),
         ({"unified": {"memory/../../x": "5"}}, None, None),
         ({"hugepageLimits": [{"pageSize": "../x", "limit": 4}]}, None, None),

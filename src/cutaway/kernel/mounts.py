@@ -75,8 +75,9 @@ SUPERBLOCK_FLAGS = frozenset({"sync", "async", "dirsync", "lazytime", "nolazytim
 """What is one for all mounts of a file system: of a bind mount the kernel takes it and leaves it as it is."""
 _UNHEARD = frozenset(
     {"defaults", "silent", "loud", "acl", "noacl", "iversion", "noiversion", "nofail", "auto", "noauto"}
+    | {"copy", "nocopy"}
 )
-"""Words of mount(8), and flags of mount(2), that no file system takes from the kernel."""
+"""Words of mount(8), flags of mount(2), and what podman says to itself: no file system takes them from the kernel."""
 _QUOTING = frozenset('\\"')
 """What a comma that belongs to a value comes with."""
 _PROPAGATION = {"private": MS_PRIVATE, "slave": MS_SLAVE, "shared": MS_SHARED, "unbindable": MS_UNBINDABLE}

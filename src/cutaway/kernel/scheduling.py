@@ -26,6 +26,8 @@ FLAGS = {
     "SCHED_FLAG_UTIL_CLAMP_MIN": 0x20,
     "SCHED_FLAG_UTIL_CLAMP_MAX": 0x40,
 }
+_MOST = 1 << 16
+"""More than the kernel can have of CPUs, or of memory nodes."""
 IO_CLASSES = {"IOPRIO_CLASS_RT": 1, "IOPRIO_CLASS_BE": 2, "IOPRIO_CLASS_IDLE": 3}
 MEMORY_POLICIES = {
     "MPOL_DEFAULT": 0, "MPOL_PREFERRED": 1, "MPOL_BIND": 2, "MPOL_INTERLEAVE": 3, "MPOL_LOCAL": 4,
@@ -69,9 +71,12 @@ def set_personality(persona: int) -> None:
 
 
 def numbers_in(text: str) -> list[int]:
-    """The numbers in a list as `0-3,7`; raises `ValueError`. "List format" in `cpuset(7)`"""
+    """The numbers in a list as `0-3,7`; raises `ValueError`, also for one that is beyond any CPU or memory node. "List
+    format" in `cpuset(7)`"""
     numbers: list[int] = []
     for part in text.replace(" ", "").split(","):
         first, dash, last = part.partition("-")
+        if part and int(last if dash else first) > _MOST:
+            raise ValueError(f"{part}: there are no more than {_MOST}")
         numbers += range(int(first), int(last if dash else first) + 1) if part else []
     return numbers

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from cutaway.kernel.cgroups import Write
 
 NAME_ATTRIBUTE = "trusted.cutaway.name"
+_USUALLY_ENOUGH_CPUS = 1024
 _SECONDS_TO_END = 10
 """How long undoing waits for killed processes, which a broken disk or network file system can hold up."""
 
@@ -179,7 +180,11 @@ class LimitDevices(Operation):
 class JoinCgroup(Operation):
     """The container's first process goes into its cgroup: into version 2's by being cloned into `directory`, which the
     descriptor "cgroup" is of, into version 1's by writing itself down in each of the files `tasks`. It must not have a
-    cgroup namespace of its own yet: that would begin where the process came from."""
+    cgroup namespace of its own yet: that would begin where the process came from.
+
+    Then it may run on all CPUs of that cgroup: which ones its caller was limited to is nothing to it, and since Linux
+    6.2 does not pass by itself.
+    """
 
     tasks: list[str]
     directory: str = ""
@@ -193,6 +198,7 @@ class JoinCgroup(Operation):
     def apply(self, context: Context) -> None:
         for file in self.tasks:
             write(file.lstrip("/"), str(context.pid), root=context.host)
+        os.sched_setaffinity(context.pid, range(max(_USUALLY_ENOUGH_CPUS, os.cpu_count() or 0)))
 
     def subject(self) -> str:
         return self.directory or f"{len(self.tasks)} hierarchies"

@@ -30,12 +30,14 @@ class Context:
     `pid`: the container's first process as this PID namespace sees it, once there is one; 0 in that process itself.
     `host`: a descriptor of the host's root directory; operations inside a container reach host paths through it.
     `root`: a descriptor of the container's root directory, once it is attached.
+    `own_pid`: the process's number on the host, where that was asked for as long as it could be; else 0.
     `state`: what the OCI runtime-spec calls the container's state, for hooks: `{"id": …, "bundle": …}`.
     """
 
     def __init__(self, descriptors: dict[str, int] | None = None, pid: int = 0, host: int = -1) -> None:
         self.descriptors: dict[str, int] = descriptors or {}
         self.pid, self.host, self.root = pid, host, -1
+        self.own_pid = 0
         self.state: dict[str, Any] = {}
 
 

@@ -18,6 +18,7 @@ import struct
 import sys
 
 from cutaway.kernel import capabilities, keyring, mounts, prctl, pty, rlimits, seccomp
+from cutaway.kernel.descriptors import close_on_exec, close_range
 from cutaway.kernel.errors import KernelError
 from cutaway.kernel.native import c_char
 from cutaway.kernel.openat2 import (
@@ -42,8 +43,6 @@ else:
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _PROC_ROOT_INO = 1
-_CLOSE_RANGE_CLOEXEC = 4
-HIGHEST_DESCRIPTOR = 0x7FFFFFFF
 _FIFO = 0o010000
 _STANDARD = 3  # streams
 _LongestPath = c_char * 4096
@@ -384,6 +383,7 @@ class LoadSeccomp(Operation):
             context.descriptors["listener"] = _connected(self.listener)
 
     def apply(self, context: Context) -> None:
+        _reset_signals()  # which the filter may forbid
         if not self.listener:
             seccomp.load(self._program(context), self.flags)
             return
@@ -395,9 +395,7 @@ class LoadSeccomp(Operation):
     def _message(self, context: Context) -> bytes:
         from json import dumps
 
-        proc = _procfs(context)
-        pid = {"pid": int(os.readlink("self", dir_fd=proc))}
-        os.close(proc)
+        pid = {"pid": context.own_pid or own_pid(context)}
         return dumps(self.announcement | pid | {"state": pid | self.announcement.get("state", {})}).encode()
 
     def _program(self, context: Context) -> bytes:
@@ -537,7 +535,7 @@ class CloseDescriptors(Operation):
     manual = "close_range(2)"
 
     def apply(self, context: Context) -> None:  # noqa: ARG002
-        call("close_range", self.first, HIGHEST_DESCRIPTOR, _CLOSE_RANGE_CLOEXEC, subject=f"from {self.first}")
+        close_on_exec(self.first)
 
     def subject(self) -> str:
         return f"{self.first} and above"
@@ -567,7 +565,7 @@ class BecomeInit(Operation):
         if program == 0:
             _lead_foreground()
             return
-        call("close_range", 0, HIGHEST_DESCRIPTOR, 0, subject="all")
+        close_range(0)
         _show_as(b"init")
         os._exit(_serve(program))
 
@@ -592,7 +590,7 @@ class Idle(Operation):
     def apply(self, context: Context) -> None:  # noqa: ARG002
         prctl.set_dumpable(False)
         _signal.pthread_sigmask(_signal.SIG_BLOCK, _signal.valid_signals())
-        call("close_range", 0, HIGHEST_DESCRIPTOR, 0, subject="all")
+        close_range(0)
         _show_as(b"init")
         os._exit(_idle())
 
@@ -763,10 +761,14 @@ def _not_found(program: str) -> str:
 
 
 def _reset_signals() -> None:
+    """As a program expects them; a second time, under a filter, what can be done still."""
     for number in _signal.valid_signals():
         if _signal.getsignal(number) == _signal.SIG_IGN:
             _signal.signal(number, _signal.SIG_DFL)
-    _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
+    try:
+        _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
+    except OSError:  # refused by the filter, before which it was done
+        pass
 
 
 def _write_proc(context: Context, path: str, value: str) -> None:
@@ -789,6 +791,15 @@ def _write_below(proc: int, path: str, value: str) -> None:
             opened.write(value.encode())
     except OSError as error:
         raise KernelError(error.errno or 0, "write", f"/proc/{path}, {value}") from None
+
+
+def own_pid(context: Context) -> int:
+    """What the host calls this process, whatever PID namespace it is in."""
+    proc = _procfs(context)
+    try:
+        return int(os.readlink("self", dir_fd=proc))
+    finally:
+        os.close(proc)
 
 
 def _procfs(context: Context) -> int:

@@ -19,6 +19,7 @@ from __future__ import annotations
 import os
 
 from cutaway.kernel import capabilities
+from cutaway.kernel.mounts import Options
 from cutaway.kernel.procfs import is_host_root
 from cutaway.plan.mounts import AttachRoot, BindMount, ChangeRoot, HideHost, OpenRoot, PivotRoot, SetPropagation
 from cutaway.plan.namespaces import (
@@ -29,7 +30,7 @@ from cutaway.plan.namespaces import (
     NewNamespaces,
     NewTimeNamespace,
 )
-from cutaway.plan.process import CloseDescriptors, Exec, LoadSeccomp
+from cutaway.plan.process import Exec, LoadSeccomp
 from cutaway.runtime.compile import (
     KERNEL_NAMES,
     Given,
@@ -161,13 +162,21 @@ def _absolute(spec: dict[str, Any], bundle: str) -> dict[str, Any]:
     """With the paths that are relative to the bundle, or to the container's root, made whole."""
     root = spec["root"] | {"path": os.path.join(bundle, spec["root"]["path"])}
     mounts = [mount | {"destination": os.path.join("/", mount["destination"])} for mount in spec.get("mounts", ())]
-    label = spec.get("linux", {}).get("mountLabel")
+    label, follows = spec.get("linux", {}).get("mountLabel"), _follows_host(spec)
     for mount in mounts:
         if is_bind(mount):
             mount["source"] = os.path.join(bundle, mount["source"])
+            if follows and not Options(mount.get("options", [])).propagation:
+                mount["options"] = [*mount.get("options", ()), "rslave"]
         elif label and mount.get("type") not in _WITHOUT_LABEL:
             mount["options"] = [*mount.get("options", ()), f"context={label}"]
     return spec | {"root": root, "mounts": mounts}
+
+
+def _follows_host(spec: dict[str, Any]) -> bool:
+    """Whether what is mounted on the host later is to be seen inside, too."""
+    asked: str = spec.get("linux", {}).get("rootfsPropagation", "")
+    return asked.endswith(("slave", "shared"))
 
 
 def _filter(spec: dict[str, Any], bundle: str, identifier: str, filters: str) -> LoadSeccomp | None:
@@ -276,7 +285,8 @@ def _stay(kinds: dict[str, str], layout: Layout, given: Given) -> None:
 def _show_cgroups(given: Given, directories: dict[Hierarchy, str]) -> None:
     """Of each hierarchy, only the container's own directory."""
     by_name = {os.path.basename(each.mount_point): directory for each, directory in directories.items()}
-    given.cgroups = by_name if given.hierarchies else {"": next(iter(by_name.values()))}
+    shown = {name: directory for name, directory in by_name.items() if name in given.hierarchies}
+    given.cgroups = shown or {"": next(iter(by_name.values()))}
 
 
 def _resources(spec: dict[str, Any]) -> dict[str, Any]:
@@ -398,15 +408,14 @@ def first_of_last(steps: list[Operation]) -> int:
     return next(number for number in range(len(steps), 0, -1) if not isinstance(steps[number - 1], _LAST))
 
 
-_LAST = (LoadSeccomp, CloseDescriptors, Exec)
+_LAST = (LoadSeccomp, Exec)
 
 
 def _root(spec: dict[str, Any], kinds: dict[str, str]) -> list[Operation]:
-    path, asked = spec["root"]["path"], spec.get("linux", {}).get("rootfsPropagation", "")
+    path = spec["root"]["path"]
     if "mnt" not in kinds:
         return [OpenRoot(path)]
-    follows = asked.endswith(("slave", "shared"))
-    return [SetPropagation("rslave"), AttachRoot(path, "/", follows)]
+    return [SetPropagation("rslave"), AttachRoot(path, "/", _follows_host(spec))]
 
 
 def _entering(propagation: str, kinds: dict[str, str], *, pivot: bool) -> list[Operation]:

@@ -22,7 +22,7 @@ from cutaway.plan.mounts import (
     PivotRoot,
     Remount,
 )
-from cutaway.plan.namespaces import JoinNamespace, JoinProcess, NewNamespaces
+from cutaway.plan.namespaces import BecomeRoot, JoinNamespace, JoinProcess, NewNamespaces
 from cutaway.plan.process import (
     BecomeInit,
     ChangeDirectory,
@@ -123,8 +123,7 @@ def entering(
     given = Given({}, join_cgroup, {}, {}, seccomp, keyring="_ses")
     given.preserved = preserved
     limited = {key: value for key, value in process.items() if key not in ("oomScoreAdj", "rlimits")}
-    uid = process.get("user", {}).get("uid", 0)
-    terminal = [OpenTerminal(uid=uid, console=False)] if process.get("terminal") else []
+    terminal = [_terminal(process, console=False)] if process.get("terminal") else []
     affinity = process.get("execCPUAffinity", {})
     return [
         *_affinity(affinity.get("initial")),
@@ -134,6 +133,7 @@ def entering(
         *scheduling(process),
         *label(process),
         JoinProcess("process", namespaces),
+        *([BecomeRoot()] if terminal and "user" in namespaces else []),
         *session(given),
         *terminal,
         *memory(linux or {}),
@@ -219,8 +219,7 @@ def tree(spec: dict[str, Any], given: Given) -> Iterator[Operation]:
         yield from (_borrowed_devices if given.borrows else _devices)(linux.get("devices", ()))
     process = spec.get("process", {})
     if process.get("terminal"):
-        size = process.get("consoleSize", {})
-        yield OpenTerminal(size.get("width", 0), size.get("height", 0), process.get("user", {}).get("uid", 0))
+        yield _terminal(process)
     yield from sealed
     for key, value in linux.get("sysctl", {}).items():
         yield SetSysctl(key, value)
@@ -231,6 +230,11 @@ def tree(spec: dict[str, Any], given: Given) -> Iterator[Operation]:
     if spec["root"].get("readonly"):
         yield MakeWorkingDirectory(process["cwd"])
         yield MakeReadonly(["/"])
+
+
+def _terminal(process: dict[str, Any], *, console: bool = True) -> OpenTerminal:
+    size, uid = process.get("consoleSize", {}), process.get("user", {}).get("uid", 0)
+    return OpenTerminal(size.get("width", 0), size.get("height", 0), uid, console)
 
 
 def _mount(mount: dict[str, Any], given: Given, sealed: list[Operation]) -> Iterator[Operation]:
@@ -281,16 +285,19 @@ def _cgroups(target: str, options: list[str], given: Given, sealed: list[Operati
 
 
 def shown_hierarchies(layout: Layout) -> tuple[dict[str, str], dict[str, str]]:
-    """The cgroup file systems as a container sees them: directory → mount options, and links beside them."""
+    """The cgroup file systems as a container sees them: directory → mount options, and links beside them. On a hybrid
+    host those of version 1 alone: a systemd inside that sees version 2 wants to write there."""
     if all(each.version == 2 for each in layout.hierarchies):
         return {}, {}
     shown: dict[str, str] = {}
     links: dict[str, str] = {}
     for each in layout.hierarchies:
+        if each.version == 2:
+            continue
         name = os.path.basename(each.mount_point)
         named = [controller for controller in each.controllers if controller.startswith("name=")]
-        shown[name] = ",".join(["none", *named] if named else each.controllers) if each.version == 1 else ""
-        if each.version == 1 and len(each.controllers) > 1:
+        shown[name] = ",".join(["none", *named] if named else each.controllers)
+        if len(each.controllers) > 1:
             links |= dict.fromkeys(each.controllers, name)
     return shown, links
 
@@ -359,6 +366,7 @@ def program(process: dict[str, Any], given: Given, *, first: bool = True) -> Ite
     working directory is entered, and made for the container's `first` process, while the process may go anywhere.
     """
     yield ReopenNull()
+    yield CloseDescriptors(3 + given.preserved)
     yield from limits(process)
     unprivileged = process.get("noNewPrivileges", False)
     if given.seccomp and not unprivileged:
@@ -369,7 +377,6 @@ def program(process: dict[str, Any], given: Given, *, first: bool = True) -> Ite
     yield DropCapabilities(**process.get("capabilities", {}))
     if unprivileged:
         yield SetNoNewPrivileges()
-    yield CloseDescriptors(3 + given.preserved)
     if given.seccomp and unprivileged:
         yield given.seccomp
     if given.init and not process["args"]:

@@ -42,6 +42,7 @@ def check(spec: dict[str, Any], bundle: str) -> None:
     _check_rest(linux, kinds)
     path = linux.get("cgroupsPath", "box")
     _refuse(not os.path.normpath(f"/{path}").strip("/"), "linux.cgroupsPath", f"{path!r} is the root, the host's own")
+    _refuse("\0" in path, "linux.cgroupsPath", f"{path!r} is no path")
 
 
 def check_process(process: dict[str, Any], where: str = "process") -> None:
@@ -143,7 +144,6 @@ def _check_users(linux: dict[str, Any], kinds: dict[str, str]) -> None:
     mapped = [field for field in ("uidMappings", "gidMappings") if linux.get(field)]
     for field in mapped:
         _refuse("user" not in kinds, f"linux.{field}", "needs a user namespace")
-        _refuse(bool(kinds["user"]), f"linux.{field}", "the user namespace that is joined has mappings of its own")
     if kinds.get("user") == "":
         for field in ("uidMappings", "gidMappings"):
             _refuse(field not in mapped, f"linux.{field}", "is required for a new user namespace")
@@ -210,7 +210,7 @@ def _check_sysctl(sysctl: dict[str, str], spec: dict[str, Any], kinds: dict[str,
         _refuse(not kind, field, "is not confined to a namespace")
         _refuse(_is_hosts(kind, kinds), field, f"not allowed in host {kind} namespace, which would change")
         own = {"kernel.hostname": "hostname", "kernel.domainname": "domainname"}.get(name, "")
-        _refuse(bool(own and spec.get(own)), field, f"is at odds with {own}")
+        _refuse(bool(own and spec.get(own, "") not in ("", sysctl[key])), field, f"is at odds with {own}")
 
 
 def _is_hosts(kind: str, kinds: dict[str, str]) -> bool:
@@ -245,7 +245,7 @@ def _check_rest(linux: dict[str, Any], kinds: dict[str, str]) -> None:
     _refuse(bool(personality) and "domain" not in personality, "linux.personality.domain", "is required, and missing")
     _refuse(bool(personality.get("flags")), "linux.personality.flags", "no flags are supported")
     policy = linux.get("memoryPolicy", {})
-    _refuse(bool(policy) and "mode" not in policy, "linux.memoryPolicy.mode", "is required, and missing")
+    _refuse("memoryPolicy" in linux and "mode" not in policy, "linux.memoryPolicy.mode", "is required, and missing")
     _check_numbers(policy.get("nodes", ""), "linux.memoryPolicy.nodes")
     _check_net_devices(linux.get("netDevices", {}), kinds)
     _check_seccomp(linux.get("seccomp", {}))

@@ -14,11 +14,10 @@ import _socket
 import os
 from time import monotonic_ns
 
+from cutaway.kernel.descriptors import close_range
 from cutaway.kernel.namespaces import CLONE_NEWPID, clone, setns
-from cutaway.kernel.syscalls import call
 from cutaway.plan import cgroups, mounts, namespaces, process  # noqa: F401, so that `load` knows them
 from cutaway.plan.operation import Context, load
-from cutaway.plan.process import HIGHEST_DESCRIPTOR
 from cutaway.spawner.messages import receive, send
 
 TYPE_CHECKING = False
@@ -64,9 +63,9 @@ def _keep_only(*descriptors: int) -> None:
     first = 3
     for kept in sorted(descriptors):
         if first < kept:
-            call("close_range", first, kept - 1, 0)
+            close_range(first, kept - 1)
         first = kept + 1
-    call("close_range", first, HIGHEST_DESCRIPTOR, 0)
+    close_range(first)
 
 
 def _run(report: _socket.socket, context: Context, cloned_into: bool, times: list[int]) -> None:

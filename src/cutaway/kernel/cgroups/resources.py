@@ -41,7 +41,8 @@ def writes(resources: Mapping[str, Any], layout: Layout, current: Mapping[str, s
         if resources.get(section)
         for write in _translated(resources[section], layout, on_v1, on_v2, current or {})
     ]
-    asked += [_unified(file, value, layout) for file, value in (resources.get("unified") or {}).items()]
+    unified = (resources.get("unified") or {}).items()
+    asked += [_unified(file, line, layout) for file, value in unified for line in value.splitlines() or [value]]
     for write in asked:
         if "/" in write.file:
             raise UnsupportedResource(f"{write.file!r} is not the name of a control file")

@@ -90,7 +90,7 @@ class Version2(Hierarchy):
             swap=read_number(f"{directory}/memory.swap.current"),
             swap_limit=read_limit(f"{directory}/memory.swap.max"),
             failures=events.get("max", 0),
-            oom_kills=events["oom_kill"],
+            oom_kills=events.get("oom_kill", 0),
             stat=stat,
         )
 

@@ -25,10 +25,11 @@ import _signal  # type: ignore[import-not-found]
 import _socket
 import os
 
+from cutaway.kernel.descriptors import close_range
 from cutaway.kernel.namespaces import CLONE_PARENT, clone
 from cutaway.kernel.prctl import set_dumpable, set_parent_death_signal
 from cutaway.plan.plan import apply
-from cutaway.plan.process import Exec, ExecError
+from cutaway.plan.process import Exec, ExecError, own_pid
 from cutaway.runtime.command.failure import Failure, said
 from cutaway.runtime.command.talk import GO, MOUNTED, READY, Process, hear, tell, tell_failure
 
@@ -41,13 +42,13 @@ if TYPE_CHECKING:
 
 _STANDARD = 3
 _PID_BYTES = 4
-_MORE_THAN_ANY = 1 << 30
 _ENDING = (_signal.SIGHUP, _signal.SIGINT, _signal.SIGQUIT, _signal.SIGTERM)
 
 
 def has_home(process: dict[str, Any]) -> bool:
     """Whether the environment of a `process` of the OCI runtime-spec has HOME, which engines leave to the runtime."""
-    return any(entry.startswith("HOME=") and entry != "HOME=" for entry in process.get("env", ()))
+    homes = [entry for entry in process.get("env", ()) if entry.startswith("HOME=")]
+    return homes[-1:] not in ([], ["HOME="])
 
 
 class Child:
@@ -181,6 +182,8 @@ def _wait_to_start(report: _socket.socket, child: Child, context: Context) -> _s
     for number in _ENDING:  # as PID 1 it would otherwise be deaf to them
         _signal.signal(number, lambda received, _: os._exit(128 + received))
     set_parent_death_signal(0)
+    if "listener" in context.descriptors:
+        context.own_pid = own_pid(context)
     tell(report, READY)
     _close_all_but([child.gate.fileno(), context.descriptors.get("listener", -1)], _STANDARD + child.preserved)
     descriptor, _address = child.gate._accept()  # type: ignore[attr-defined]
@@ -192,11 +195,11 @@ def _wait_to_start(report: _socket.socket, child: Child, context: Context) -> _s
 def _close_all_but(kept: Sequence[int], first: int) -> None:
     """Nothing of the host's is open in a process that the container's others may see for a long time."""
     for descriptor in sorted(each for each in kept if each >= first):
-        os.closerange(first, descriptor)
+        close_range(first, descriptor - 1)
         first = descriptor + 1
-    os.closerange(first, _MORE_THAN_ANY)
+    close_range(first)
 
 
 def _await(report: _socket.socket) -> None:
-    if report.recv(len(GO)) != GO:
+    if os.read(report.fileno(), len(GO)) != GO:  # not `recv`, which a filter may forbid
         os._exit(1)

@@ -78,6 +78,9 @@ def _mount(destination: str, kind: str, source: str, options: str) -> dict[str, 
     return {"destination": destination, "type": kind, "source": source, "options": options.split()}
 
 
+_TTY = 5  # the group that terminals belong to, on every Linux
+
+
 def _example(*, rootless: bool) -> dict[str, Any]:
     sets = dict.fromkeys(("bounding", "effective", "permitted"), _CAPABILITIES)
     kinds = ["pid", "network", "ipc", "uts", "mount", "cgroup", *(["user"] if rootless else [])]
@@ -86,6 +89,7 @@ def _example(*, rootless: bool) -> dict[str, Any]:
         "maskedPaths": _MASKED,
         "readonlyPaths": _READONLY,
     }
+    group = "" if rootless else f" gid={_TTY}"
     if rootless:
         linux["uidMappings"] = [{"containerID": 0, "hostID": os.geteuid(), "size": 1}]
         linux["gidMappings"] = [{"containerID": 0, "hostID": os.getegid(), "size": 1}]
@@ -108,7 +112,7 @@ def _example(*, rootless: bool) -> dict[str, Any]:
         "mounts": [
             _mount("/proc", "proc", "proc", ""),
             _mount("/dev", "tmpfs", "tmpfs", "nosuid strictatime mode=755 size=65536k"),
-            _mount("/dev/pts", "devpts", "devpts", "nosuid noexec newinstance ptmxmode=0666 mode=0620"),
+            _mount("/dev/pts", "devpts", "devpts", f"nosuid noexec newinstance ptmxmode=0666 mode=0620{group}"),
             _mount("/dev/shm", "tmpfs", "shm", "nosuid noexec nodev mode=1777 size=65536k"),
             _mount("/dev/mqueue", "mqueue", "mqueue", "nosuid noexec nodev"),
             _mount("/sys", "sysfs", "sysfs", "nosuid noexec nodev ro"),

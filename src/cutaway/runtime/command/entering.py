@@ -37,9 +37,9 @@ def execute(invocation: Invocation) -> int:
     container = Container.find(invocation.root, invocation.operands[0])
     status = _enterable_status(container, ignore_paused=options["ignore-paused"])
     terminal = Terminal(options["console-socket"], detached=options["detach"])
-    kept = preserve(options["preserve-fds"])
     config = container.config
     described = _described(config["process"], invocation)
+    kept = preserve(options["preserve-fds"])  # which closes all others, the file of the process perhaps among them
     described.setdefault("capabilities", config["process"].get("capabilities"))
     terminal.check(described)
     if not has_home(described):
@@ -134,6 +134,8 @@ def _varied(of_first: dict[str, Any], options: dict[str, Any], args: list[str]) 
     sets = {name: [*names] for name, names in (of_first.get("capabilities") or {}).items()}
     for name in ("bounding", "effective", "permitted") if options["cap"] else ():
         sets[name] = [*sets.get(name, ()), *options["cap"]]
+    if options["cap"] and sets.get("inheritable"):
+        sets["ambient"] = [*sets.get("ambient", ()), *options["cap"]]
     process = of_first | {
         "args": args,
         "cwd": options["cwd"] or of_first["cwd"],

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 
+from cutaway.kernel.descriptors import close_range
 from cutaway.runtime.command.failure import Failure
 
 _STANDARD = 3
-_MORE_THAN_ANY = 1 << 30
 _MOST_DIGITS = 8
 
 
@@ -25,7 +25,7 @@ def preserve(more: int | None, *, activated: bool = False) -> int:
     kept += more or 0
     for descriptor in range(_STANDARD, _STANDARD + kept):
         os.set_inheritable(descriptor, True)
-    os.closerange(_STANDARD + kept, _MORE_THAN_ANY)
+    close_range(_STANDARD + kept)
     return kept
 
 

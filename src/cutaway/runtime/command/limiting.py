@@ -122,8 +122,8 @@ def _read(path: str) -> dict[str, Any]:
 
 
 def _bytes(option: str, text: str) -> int:
-    """`512m` in bytes; -1 is no limit."""
-    number, unit = text.rstrip("bkmgtpBKMGTP"), text.lstrip("-0123456789.").lower()
+    """`512m`, `512 MiB` in bytes; -1 is no limit."""
+    number, unit = text.rstrip("bikmgtpBIKMGTP "), text.lstrip("-0123456789. ").lower().replace("ib", "b")
     try:
         return int(float(number) * _UNITS[unit.removesuffix("b") if len(unit) > 1 else unit])
     except (ValueError, KeyError):

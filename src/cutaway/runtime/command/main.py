@@ -164,8 +164,8 @@ def _carry_out(verb: str, words: list[str], options: dict[str, Any], log: Log) -
     if not syntax.least <= len(operands) <= syntax.most:
         wanted = f"exactly {syntax.most}" if syntax.least == syntax.most else f"a minimum of {syntax.least}"
         raise Misuse(f'cutaway-oci: "{verb}" requires {wanted} argument(s)')
-    if "pid-file" in given:
-        given["pid-file"] = _absolute(given["pid-file"])
+    for path in {"pid-file", "console-socket"} & given.keys():
+        given[path] = _absolute(given[path])
     if options["systemd-cgroup"]:
         _need_systemd()
     if verb in _ENTERING:

@@ -48,7 +48,7 @@ class Process:
 def tell(report: _socket.socket, message: bytes) -> None:
     """Says `message`. Where nobody is left to hear it, `hear` finds out."""
     try:
-        report.send(message, _socket.MSG_NOSIGNAL)
+        os.write(report.fileno(), message)  # not `send`, which a filter may forbid
     except OSError:
         pass
 

@@ -28,7 +28,7 @@ def kill(invocation: Invocation) -> int:
     """`kill ID [SIGNAL]`: signals the first process, or with `--all` every one."""
     container = Container.find(invocation.root, invocation.operands[0])
     number = _number_of((invocation.operands[1:] or ["SIGTERM"])[0])
-    if invocation.options["all"]:
+    if invocation.options["all"] or (number == _signal.SIGKILL and _outlived(container)):
         _signal_all(container, number)
         return 0
     try:
@@ -37,6 +37,14 @@ def kill(invocation: Invocation) -> int:
         raise Failure("container not running") from None
     _let_die(container, number)
     return 0
+
+
+def _outlived(container: Container) -> bool:
+    """Whether its other processes do not end with its first one: they are in a PID namespace that is not its own. Those
+    that ended before it count, too, as it is a cgroup that is looked at."""
+    linux = container.config.get("linux") or {}
+    kinds = {each["type"]: each.get("path", "") for each in linux.get("namespaces", ())}
+    return kinds.get("pid", "shared") != "" and bool(container.facts["cgroup"])
 
 
 def delete(invocation: Invocation) -> int:

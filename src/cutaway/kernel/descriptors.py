@@ -1,0 +1,25 @@
+"""Descriptors of this process, by the range. `close_range(2)`"""
+
+from __future__ import annotations
+
+import os
+
+from cutaway.kernel.syscalls import call
+
+HIGHEST = 0x7FFFFFFF
+_USUAL_HIGHEST = (1 << 20) - 1  # `/proc/sys/fs/nr_open`, unless somebody has raised it
+_CLOSE_RANGE_CLOEXEC = 1 << 2
+
+
+def close_range(first: int, last: int = HIGHEST) -> None:
+    """Closes those from `first` to `last`; one by one where the kernel, or a filter that this process is under, has no
+    call for it."""
+    try:
+        call("close_range", first, last, 0)
+    except OSError:
+        os.closerange(first, min(last, _USUAL_HIGHEST) + 1)
+
+
+def close_on_exec(first: int) -> None:
+    """Has those from `first` on close when a program is executed. Raises `KernelError`."""
+    call("close_range", first, HIGHEST, _CLOSE_RANGE_CLOEXEC, subject=f"from {first}")
