@@ -271,7 +271,7 @@ class SetUser(Operation):
         prctl.set_keepcaps(True)
         _named(os.setresuid, self.uid, self.uid, self.uid)
         # The kernel takes 4294967295 as -1, "leave it", and reports success: the program would stay root.
-        if {*os.getresuid()} != {self.uid} or {*os.getresgid()} != {self.gid}:
+        if {*_named(os.getresuid)} != {self.uid} or {*_named(os.getresgid)} != {self.gid}:
             raise KernelError(errno.EINVAL, "setresuid", f"{self.uid}:{self.gid}")
         if self.umask >= 0:
             os.umask(self.umask)
