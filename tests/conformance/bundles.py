@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ RUNTIME = str(Path(sys.executable).with_name("cutaway-oci"))
 PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 DEFAULT_CAPABILITIES = ["CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_KILL", "CAP_SETGID", "CAP_SETUID", "CAP_NET_BIND_SERVICE"]
 NOBODY = 65534
+SUBORDINATE = 500000
 _numbers = itertools.count(1)
 
 LEAST: dict[str, Any] = {
@@ -109,16 +111,39 @@ class Bundle:
     def bind(self, source: object, destination: str, *options: str, **more: Any) -> None:
         self.mount(destination, "none", str(source), *(options or ("bind",)), **more)
 
-    def give_to_nobody(self) -> None:
-        """Writes it as one of the user NOBODY's, with a container of that user alone."""
+    def give_to_nobody(self, *, subordinate: bool = False) -> None:
+        """Writes it as one of the user NOBODY's, with a container of that user alone, or of subordinate ones, too."""
         self.with_namespace("user")
         mapping = [{"containerID": 0, "hostID": NOBODY, "size": 1}]
+        mapping += [{"containerID": 1, "hostID": SUBORDINATE, "size": 60000}] if subordinate else []
         self.linux |= {"uidMappings": mapping, "gidMappings": mapping}
         self.write()
         for path in (self.directory, *self.directory.rglob("*")):
             os.chown(path, NOBODY, NOBODY, follow_symlinks=False)
         for path in list(self.directory.parents)[:3]:
             path.chmod(0o755)
+
+    def as_nobody(self, *words: str, within: Sequence[str] = (), **environment: str) -> Finished:
+        """Runs a command of the runtime's as the user NOBODY, who has containers of their own. `within`: a command that
+        runs it."""
+        user = ["/usr/bin/setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
+        command = [
+            *within,
+            *user,
+            python_of_everybody(),
+            "-IS",
+            RUNTIME,
+            "--root",
+            str(self.directory / "state"),
+            *words,
+        ]
+        with open(self.directory / "said", "w+") as said:  # a created container would keep a pipe open
+            code = subprocess.run(
+                command, stdin=subprocess.DEVNULL, stdout=said, stderr=said, timeout=30, check=False, cwd="/",
+                env=os.environ | environment,
+            ).returncode  # fmt: skip
+            said.seek(0)
+            return Finished(command, code, said.read(), "")
 
     def write(self) -> None:
         (self.directory / "config.json").write_text(json.dumps(self.spec))
@@ -174,6 +199,14 @@ class Bundle:
         """What `state` says."""
         state: dict[str, Any] = json.loads(self.runtime("state", self.id).stdout)
         return state
+
+
+def with_subordinate_users(directory: Path, first: int = SUBORDINATE) -> list[str]:
+    """A command that runs another where the user NOBODY has 65536 subordinate ones, which nobody else sees."""
+    known = directory / "subordinate"
+    known.write_text(f"nobody:{first}:65536\n")
+    bind = f"mount --bind {known}"
+    return ["unshare", "--mount", "sh", "-ec", f'{bind} /etc/subuid; {bind} /etc/subgid; exec "$@"', "sh"]
 
 
 def python_of_everybody() -> str:

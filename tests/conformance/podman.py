@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 from cutaway.kernel import procfs
-from tests.conformance.bundles import NOBODY, RUNTIME, python_of_everybody
+from tests.conformance.bundles import NOBODY, RUNTIME, python_of_everybody, with_subordinate_users
 
 CONFIGURATION = f"""
 [containers]
@@ -64,7 +64,6 @@ class RootlessPodman(Podman):
     ) -> None:
         super().__init__(directory, cgroups)
         self._within, self._session = within, session or directory / "session"
-        (directory / "subordinate").write_text("nobody:500000:65536\n")
         launcher = directory / Path(RUNTIME).name
         launcher.write_text(f'#!/bin/sh\nexec {python_of_everybody()} -IS {RUNTIME} "$@"\n')
         launcher.chmod(0o755)
@@ -74,8 +73,7 @@ class RootlessPodman(Podman):
             os.chown(each, NOBODY, NOBODY)
 
     def prefix(self) -> list[str]:
-        bind = f"mount --bind {self.directory}/subordinate"
-        known = ["unshare", "--mount", "sh", "-ec", f'{bind} /etc/subuid; {bind} /etc/subgid; exec "$@"', "sh"]
+        known = with_subordinate_users(self.directory)
         user = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "env", "-C", "/", "USER=nobody"]
         user += [f"HOME={self.directory}", f"XDG_RUNTIME_DIR={self._session}"]
         user += [f"DBUS_SESSION_BUS_ADDRESS=unix:path={self._session}/bus"]

@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import select
+import shutil
 import socket
 import struct
 import subprocess
@@ -19,7 +20,7 @@ import pytest
 
 from cutaway.kernel.cgroups import Cgroup, host_layout
 from cutaway.kernel.namespaces import FLAGS
-from tests.conformance.bundles import NOBODY, RUNTIME, Bundle, python_of_everybody
+from tests.conformance.bundles import NOBODY, RUNTIME, Bundle, python_of_everybody, with_subordinate_users
 from tests.conformance.test_config import Mounted, in_terminal
 
 pytestmark = pytest.mark.document("config-linux.md")
@@ -187,23 +188,44 @@ def test_an_ordinary_user_executes_in_a_container(bundle: Bundle) -> None:
     del bundle.linux["cgroupsPath"]
     bundle.process["args"] = ["sleep", "1000"]
     bundle.give_to_nobody()
-    command = [python_of_everybody(), "-IS", RUNTIME, "--root", str(bundle.directory / "state")]
-
-    def does(*words: str) -> subprocess.CompletedProcess[bytes]:
-        with open(bundle.directory / "said", "w+b") as said:
-            code = subprocess.run(
-                [*command, *words], user=NOBODY, group=NOBODY, extra_groups=[], timeout=30, check=False, cwd="/",
-                stdin=subprocess.DEVNULL, stdout=said, stderr=said,
-            ).returncode  # fmt: skip
-            said.seek(0)
-            return subprocess.CompletedProcess(words, code, said.read())
-
     try:
-        assert does("run", "--detach", "--bundle", str(bundle.directory), bundle.id).stdout == b""
-        assert does("exec", bundle.id, "sh", "-c", "id -u; cat /proc/1/comm").stdout.split() == [b"0", b"sleep"]
-        assert does("exec", bundle.id, "sh", "-c", "exit 7").returncode == 7
+        assert bundle.as_nobody("run", "--detach", "--bundle", str(bundle.directory), bundle.id).said == ""
+        assert bundle.as_nobody("exec", bundle.id, "sh", "-c", "id -u; cat /proc/1/comm").said.split() == ["0", "sleep"]
+        assert bundle.as_nobody("exec", bundle.id, "sh", "-c", "exit 7").returncode == 7
     finally:
-        assert does("delete", "--force", bundle.id).returncode == 0
+        assert bundle.as_nobody("delete", "--force", bundle.id).returncode == 0
+
+
+@pytest.fixture
+def mapped(bundle: Bundle) -> Bundle:
+    """An ordinary user's, with users of which it takes another program to map them."""
+    if not shutil.which("newuidmap"):
+        pytest.skip("newuidmap is not installed")
+    del bundle.linux["cgroupsPath"]
+    bundle.process["args"] = ["sh", "-ec", "touch /made; chown 7:9 /made; cat /proc/self/uid_map /proc/self/gid_map"]
+    bundle.give_to_nobody(subordinate=True)
+    return bundle
+
+
+@must("User namespace mappings")
+def test_an_ordinary_user_has_a_container_with_subordinate_users(mapped: Bundle) -> None:
+    within = with_subordinate_users(mapped.directory)
+    done = mapped.as_nobody("run", "--bundle", str(mapped.directory), mapped.id, within=within)
+    assert done.said.split() == ["0", str(NOBODY), "1", "1", "500000", "60000"] * 2
+    made = os.stat(mapped.rootfs / "made")
+    assert (made.st_uid, made.st_gid) == (500006, 500008)
+
+
+@must("User namespace mappings")
+def test_subordinate_users_that_a_user_cannot_have_are_an_error(mapped: Bundle) -> None:
+    words, within = (
+        ("run", "--bundle", str(mapped.directory), mapped.id),
+        with_subordinate_users(mapped.directory, 900000),
+    )
+    done = mapped.as_nobody(*words, within=within)
+    assert done.returncode == 1 and "[500000-560000) not allowed" in done.said and "/etc/subgid" in done.said
+    done = mapped.as_nobody(*words, PATH="/nowhere")
+    assert done.returncode == 1 and "newgidmap" in done.said and "package uidmap" in done.said
 
 
 @must("User namespace mappings")

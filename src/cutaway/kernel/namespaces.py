@@ -6,6 +6,7 @@ A process gets new ones when it is cloned or by unsharing, and joins existing on
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
 
@@ -48,6 +49,7 @@ FLAGS = {
 
 _SIGKILL = 9
 _SIGCHLD = 17
+_MOST_OUTPUT = 4096
 _python = Library(holds_the_lock=True)
 
 
@@ -95,15 +97,48 @@ def clone(flags: int = 0, cgroup: int = -1) -> tuple[int, int]:
 def map_ids(pid: int, uid_mappings: list[dict[str, int]], gid_mappings: list[dict[str, int]]) -> None:
     """Says who users and groups of process `pid`'s new user namespace are outside; each may be said once.
 
-    Mappings are as in the OCI runtime-spec. Who has no CAP_SETGID outside may map their own group only, and must give
-    up `setgroups(2)` inside for it. Raises `KernelError`. `user_namespaces(7)`
+    Mappings are as in the OCI runtime-spec. An ordinary user may map their own group only, and must give up
+    `setgroups(2)` inside for it; others, as /etc/subuid and /etc/subgid allow them, are mapped by `newuidmap(1)` and
+    `newgidmap(1)`. Raises `KernelError`. `user_namespaces(7)`
     """
+    user, group = os.geteuid(), os.getegid()
+    if user and not _is_alone(group, gid_mappings):
+        _have_mapped("gid", pid, gid_mappings)
+    else:
+        _map_groups(pid, _lines(gid_mappings))
+    if user and not _is_alone(user, uid_mappings):
+        _have_mapped("uid", pid, uid_mappings)
+    else:
+        _write(f"/proc/{pid}/uid_map", _lines(uid_mappings))
+
+
+def _is_alone(own: int, mappings: list[dict[str, int]]) -> bool:
+    return [(each["hostID"], each["size"]) for each in mappings] == [(own, 1)]
+
+
+def _map_groups(pid: int, lines: str) -> None:
     try:
-        _write(f"/proc/{pid}/gid_map", _lines(gid_mappings))
+        _write(f"/proc/{pid}/gid_map", lines)
     except PermissionError:
         _write(f"/proc/{pid}/setgroups", "deny")
-        _write(f"/proc/{pid}/gid_map", _lines(gid_mappings))
-    _write(f"/proc/{pid}/uid_map", _lines(uid_mappings))
+        _write(f"/proc/{pid}/gid_map", lines)
+
+
+def _have_mapped(kind: str, pid: int, mappings: list[dict[str, int]]) -> None:
+    program, words = f"new{kind}map", [str(pid), *_lines(mappings).split()]
+    output = os.memfd_create("output", os.MFD_CLOEXEC)
+    try:
+        redirected = [(os.POSIX_SPAWN_DUP2, output, 1), (os.POSIX_SPAWN_DUP2, output, 2)]
+        helper = os.posix_spawnp(program, [program, *words], os.environ, file_actions=redirected)
+        if os.waitpid(helper, 0)[1]:
+            said = os.pread(output, _MOST_OUTPUT, 0).decode(errors="replace").strip()
+            hint = f"{said}; all but the user's own must be in /etc/sub{kind}, as in NAME:300000:65536"
+            raise KernelError(errno.EPERM, program, " ".join(words), hint)
+    except FileNotFoundError:
+        hint = "an ordinary user needs it to map more than themselves: install it (Debian's package uidmap)"
+        raise KernelError(errno.ENOENT, "posix_spawnp", program, hint) from None
+    finally:
+        os.close(output)
 
 
 def user_namespace(uid_mappings: list[dict[str, int]], gid_mappings: list[dict[str, int]]) -> int:
