@@ -196,6 +196,30 @@ def test_an_ordinary_user_executes_in_a_container(bundle: Bundle) -> None:
         assert bundle.as_nobody("delete", "--force", bundle.id).returncode == 0
 
 
+@must("Namespaces")
+def test_an_ordinary_user_joins_namespaces_of_another_container(bundle: Bundle, bundles: Callable[[], Bundle]) -> None:
+    donor = bundles()
+    for each in (bundle, donor):
+        del each.linux["cgroupsPath"]
+        each.process["args"] = ["sleep", "60"]
+        each.give_to_nobody()
+    assert donor.as_nobody("run", "--detach", "--bundle", str(donor.directory), donor.id).said == ""
+    pid = json.loads(donor.as_nobody("state", donor.id).said)["pid"]
+    joined = ("user", "pid", "network", "ipc", "uts")
+    names = [KERNEL_NAMES.get(kind, kind) for kind in joined]
+    for kind, name in zip(joined, names, strict=True):
+        bundle.with_namespace(kind, path=f"/proc/{pid}/ns/{name}")
+    bundle.with_namespace("time")
+    del bundle.linux["uidMappings"], bundle.linux["gidMappings"]
+    bundle.process["args"] = ["sh", "-ec", f"for kind in {' '.join(names)}; do readlink /proc/self/ns/$kind; done"]
+    bundle.write()
+    try:
+        shown = bundle.as_nobody("run", "--bundle", str(bundle.directory), bundle.id).said
+        assert shown.split() == [os.readlink(f"/proc/{pid}/ns/{name}") for name in names]
+    finally:
+        assert donor.as_nobody("delete", "--force", donor.id).returncode == 0
+
+
 @pytest.fixture
 def mapped(bundle: Bundle) -> Bundle:
     """An ordinary user's, with users of which it takes another program to map them."""

@@ -65,10 +65,14 @@ def test_namespaces_of_others_are_joined_by_the_process_itself_unless_users_or_p
         assert JoinNamespace("net", "/netns") in compiled(linux={"namespaces": [{"type": "mount"}, net, more]}).joins
 
 
-def test_the_user_namespace_is_joined_last() -> None:
+@pytest.mark.parametrize(("user", "place"), [(0, -1), (1000, 0)])
+def test_the_user_namespace_is_joined_last_by_root_and_first_by_others(
+    user: int, place: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: user)
     namespaces = [{"type": kind, "path": "/ns"} for kind in ("user", "network", "pid", "time")]
     joined = compiled(linux={"namespaces": [*namespaces, {"type": "mount"}]}).joins
-    assert joined[-1] == JoinNamespace("user", "/ns")
+    assert joined[place] == JoinNamespace("user", "/ns")
 
 
 def test_in_a_user_namespace_the_host_does_what_takes_its_powers() -> None:

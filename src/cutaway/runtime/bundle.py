@@ -57,7 +57,9 @@ if TYPE_CHECKING:
 
 DEFAULT_CGROUP_PARENT = "cutaway"
 _BY_PATH = ("cgroup", "ipc", "uts", "net", "pid", "mnt", "time", "user")
-"""The order in which namespaces are joined: the user namespace last, as the powers to join the others end there."""
+"""The order in which root joins namespaces: the user namespace last, as the powers to join the others end there."""
+_BY_PATH_POWERLESS = ("user", *_BY_PATH[:-1])
+"""An ordinary user's: there they begin."""
 
 
 class Parts:
@@ -363,12 +365,14 @@ def _birth(parts: Parts, linux: dict[str, Any], kinds: dict[str, str]) -> None:
     user namespace, and to enter others while the powers of the host's user namespace last."""
     new = [kind for kind, path in kinds.items() if not path and kind not in ("cgroup", "time")]
     parts.flags = NewNamespaces(new).flags
-    joined: list[Operation] = [JoinNamespace(kind, kinds[kind]) for kind in _BY_PATH if kinds.get(kind)]
+    order = _BY_PATH_POWERLESS if os.geteuid() else _BY_PATH
+    joined: list[Operation] = [JoinNamespace(kind, kinds[kind]) for kind in order if kinds.get(kind)]
     beforehand = kinds.get("pid") or "user" in kinds
     (parts.joins if beforehand else parts.setup).extend(joined)
     if kinds.get("time") == "":
         offsets = {clock: [each.get("secs", 0), each.get("nanosecs", 0)] for clock, each in _clocks(linux)}
-        parts.joins.insert(0, NewTimeNamespace(offsets))
+        first = 1 if os.geteuid() and kinds.get("user") else 0
+        parts.joins.insert(first, NewTimeNamespace(offsets))
     if kinds.get("user") == "":
         parts.born.append(MapIds(linux["uidMappings"], linux["gidMappings"]))
     if linux.get("netDevices"):
