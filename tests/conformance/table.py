@@ -35,6 +35,7 @@ Where the specification leaves a choice:
 | a relative `cgroupsPath` | is below `cutaway/`, which goes with the last one in it; without one it is `cutaway/ID` |
 | device rules | after any, the default devices are allowed, and making all; nothing if they allow all but some |
 | `root` and mounts of `/dev` by bind | the devices in it are taken as they are, and none is made |
+| devices in a user namespace | made on the host and bound, their owner mapped; without its root, the host's own |
 | `tmpfs` and `/dev` mounted `ro` | become read-only once mounts and devices inside them are made |
 | no umask | 0022 |
 | no `HOME` in `process.env` | that of the user in the container's `/etc/passwd`, else `/`, as engines count on |

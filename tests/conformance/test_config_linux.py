@@ -405,6 +405,66 @@ def test_a_file_in_the_place_of_a_device_that_is_another_is_an_error(bundle: Bun
 
 
 @must("Devices")
+@pytest.mark.parametrize("joined", [False, True])
+def test_devices_with_users_of_its_own_are_there_as_asked_for(
+    bundle: Bundle, donor: Callable[..., int], joined: bool
+) -> None:
+    with_users(bundle)
+    if joined:
+        bundle.with_namespace("user", path=f"/proc/{donor('user')}/ns/user")
+        del bundle.linux["uidMappings"], bundle.linux["gidMappings"]
+    bundle.linux["devices"] = [
+        {"path": "/dev/full", "type": "c", "major": 1, "minor": 5},
+        {"path": "/dev/null", "type": "c", "major": 1, "minor": 3, "fileMode": 0o622, "uid": 0, "gid": 5},
+        {"path": "/dev/sub/foo", "type": "c", "major": 1, "minor": 5, "fileMode": 0o640, "uid": 12, "gid": 34},
+        {"path": "/dev/block", "type": "b", "major": 254, "minor": 77},
+        {"path": "/dev/pipe", "type": "p", "fileMode": 0o600},
+    ]
+    shown = bundle.shell(
+        "cd /dev; stat -c '%n %F %t,%T %a %u %g' full null sub/foo block pipe; stat -c '%n %t,%T' zero random tty;"
+        "head -c 3 sub/foo | od -An -tx1; echo x > null; grep -c ' /dev/sub/foo ' /proc/self/mountinfo;"
+        "grep -c ' / / .*tmpfs' /proc/self/mountinfo || readlink ptmx"
+    )
+    assert shown.splitlines() == [
+        "full character special file 1,5 666 0 0",
+        "null character special file 1,3 622 0 5",
+        "sub/foo character special file 1,5 640 12 34",
+        "block block special file fe,4d 666 0 0",
+        "pipe fifo 0,0 600 0 0",
+        "zero 1,5",
+        "random 1,8",
+        "tty 5,0",
+        " 00 00 00",
+        "1",
+        "0",
+        "pts/ptmx",
+    ]
+
+
+@must("Devices")
+def test_a_device_of_a_user_that_is_not_mapped_is_an_error(bundle: Bundle) -> None:
+    with_users(bundle)
+    bundle.linux["devices"] = [{"path": "/dev/own", "type": "c", "major": 1, "minor": 5, "uid": 0, "gid": 1000}]
+    assert "linux.devices: gid of /dev/own is 1000, which is nobody" in bundle.refusal()
+
+
+@must("Devices")
+def test_an_ordinary_user_gets_the_hosts_devices(bundle: Bundle) -> None:
+    del bundle.linux["cgroupsPath"]
+    bundle.linux["devices"] = [
+        {"path": "/dev/full", "type": "c", "major": 1, "minor": 5},
+        {"path": "/dev/foo", "type": "c", "major": 1, "minor": 7},
+    ]
+    bundle.process["args"] = ["stat", "-c", "%t,%T", "/dev/full", "/dev/foo", "/dev/zero"]
+    bundle.give_to_nobody()
+    run = ("run", "--bundle", str(bundle.directory), bundle.id)
+    assert bundle.as_nobody(*run).said.split() == ["1,5", "1,7", "1,5"]
+    bundle.linux["devices"] = [{"path": "/dev/foo", "type": "c", "major": 1, "minor": 99}]
+    bundle.write()
+    assert "/dev/foo: this host has no device c 1:99 to lend" in bundle.as_nobody(*run).said
+
+
+@must("Devices")
 def test_a_device_without_numbers_or_a_whole_path_is_an_error(bundle: Bundle) -> None:
     bundle.linux["devices"] = [{"path": "/dev/own", "type": "c", "major": 1}]
     assert "linux.devices[0].minor" in bundle.refusal()

@@ -295,8 +295,9 @@ def test_podman_leads_a_containers_life(podman: Podman) -> None:
     podman("rm", container)
 
 
-def test_podman_gives_devices(podman: Podman) -> None:
-    run = ("run", "--rm", "--network", "none", "--device", "/dev/null:/dev/nothing", "busybox")
+@pytest.mark.parametrize("users", [(), ("--uidmap", "0:100000:65536", "--gidmap", "0:200000:65536")])
+def test_podman_gives_devices(podman: Podman, users: tuple[str, ...]) -> None:
+    run = ("run", "--rm", "--network", "none", *users, "--device", "/dev/null:/dev/nothing", "busybox")
     assert podman(*run, "sh", "-c", "echo x > /dev/nothing; stat -c %t:%T:%a /dev/nothing") == "1:3:666"
 
 

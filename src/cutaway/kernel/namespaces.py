@@ -49,6 +49,7 @@ FLAGS = {
 
 _SIGKILL = 9
 _SIGCHLD = 17
+_SIGSTOP = 19
 _MOST_OUTPUT = 4096
 _python = Library(holds_the_lock=True)
 
@@ -153,6 +154,31 @@ def user_namespace(uid_mappings: list[dict[str, int]], gid_mappings: list[dict[s
         os.kill(pid, _SIGKILL)
         os.waitpid(pid, 0)
         os.close(pidfd)
+
+
+def mappings_of(path: str) -> tuple[list[dict[str, int]], list[dict[str, int]]]:
+    """Those of users and of groups of the user namespace at `path`, as in the OCI runtime-spec. Only for a process in a
+    namespace the kernel tells them."""
+    namespace = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    pid = os.fork()
+    if pid == 0:
+        try:
+            setns(namespace, CLONE_NEWUSER)
+            os.kill(os.getpid(), _SIGSTOP)
+        finally:
+            os._exit(1)
+    os.close(namespace)
+    try:
+        os.waitid(os.P_PID, pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+        return _mappings(pid, "uid"), _mappings(pid, "gid")
+    finally:
+        os.kill(pid, _SIGKILL)
+        os.waitpid(pid, 0)
+
+
+def _mappings(pid: int, kind: str) -> list[dict[str, int]]:
+    with open(f"/proc/{pid}/{kind}_map") as lines:
+        return [dict(zip(("containerID", "hostID", "size"), map(int, line.split()), strict=True)) for line in lines]
 
 
 def set_time_offsets(offsets: dict[str, list[int]]) -> None:

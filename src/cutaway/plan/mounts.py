@@ -450,6 +450,46 @@ class MakeDevice(Operation):
         return f"The device {self.path}: a container has only those that it was given."
 
 
+class BindDevice(MakeDevice):
+    """A device node where there is a user namespace, in which the kernel lets nobody make one: made on the host, in a
+    tmpfs of its own that is attached nowhere, and bound at `path`. `uid` and `gid` are the host's."""
+
+    def prepare(self, context: Context) -> None:
+        held = mounts.new_mount("tmpfs", "tmpfs", ["mode=755"], mounts.MOUNT_ATTR_NOSUID)
+        context.descriptors[self._held_as] = held
+        self._make(held, _NODE)
+
+    @property
+    def _held_as(self) -> str:
+        return f"device:{self.path}"
+
+    def apply(self, context: Context) -> None:
+        held = context.descriptors.pop(self._held_as)
+        mounts.attach(held, context.root)  # for a moment: before Linux 6.15, only what is attached is cloned
+        node = mounts.clone_tree(_NODE, directory=held)
+        os.fchdir(held)
+        mounts.unmount(".", mounts.MNT_DETACH)
+        os.chdir("/")
+        os.close(held)
+        _attach(node, context.root, self.path, Options([]))
+        os.close(node)
+
+    def shell(self) -> str:
+        path, above = _in_root(self.path), _in_root(os.path.dirname(self.path))
+        return f"""\
+held=$(mktemp -d)
+mount -t tmpfs -o nosuid tmpfs $held
+mknod -m {self.mode:o} $held/{_NODE} {self.kind} {self.major} {self.minor}
+chown {self.uid}:{self.gid} $held/{_NODE}
+mkdir -p {above}
+[ -e {path} ] || : > {path}
+mount --bind $held/{_NODE} {path}
+umount -l $held"""
+
+
+_NODE = "device"
+
+
 class MakeLink(Operation):
     """A symbolic link at `path` to `target`; what is there already stays."""
 

@@ -20,6 +20,7 @@ import os
 
 from cutaway.kernel import capabilities
 from cutaway.kernel.mounts import Options
+from cutaway.kernel.namespaces import mappings_of
 from cutaway.kernel.procfs import is_host_root
 from cutaway.plan.mounts import AttachRoot, BindMount, ChangeRoot, HideHost, OpenRoot, PivotRoot, SetPropagation
 from cutaway.plan.namespaces import (
@@ -213,6 +214,8 @@ def _given(
     given = Given({}, [], hierarchies, links, seccomp, f"_ses.{identifier}" if identifier else "")
     given.borrows = "user" in kinds or not is_host_root()
     given.owners = linux.get("uidMappings", []), linux.get("gidMappings", [])
+    if kinds.get("user") and linux.get("devices") and is_host_root():
+        given.owners = mappings_of(kinds["user"])
     return given
 
 

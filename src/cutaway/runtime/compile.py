@@ -7,10 +7,13 @@ root before the identity, and privileges last, when nothing needs them any more.
 from __future__ import annotations
 
 import os
+import stat
 
 from cutaway.kernel.mounts import MOUNT_ATTR_RDONLY, Options
+from cutaway.kernel.procfs import is_host_root
 from cutaway.plan.mounts import (
     AttachRoot,
+    BindDevice,
     BindMount,
     MakeDevice,
     MakeLink,
@@ -68,8 +71,8 @@ class Given:
     one; `init`: whether PID 1 is an init of ours.
 
     `cgroups`: its cgroup's directories by the name of the hierarchy, "" for version 2 alone, where it has no cgroup
-    namespace; `borrows`: whether its devices are the host's, bound; `owners`: its mappings of users and of groups;
-    `preserved`: how many descriptors from 3 on stay open for the program.
+    namespace; `borrows`: whether its devices are bound, as it can make none; `owners`: its mappings of users and of
+    groups; `preserved`: how many descriptors from 3 on stay open for the program.
     """
 
     __slots__ = (
@@ -216,7 +219,8 @@ def tree(spec: dict[str, Any], given: Given) -> Iterator[Operation]:
     for mount in spec.get("mounts", ()):
         yield from _mount(mount, given, sealed)
     if not _brings_devices(spec.get("mounts", ())):
-        yield from (_borrowed_devices if given.borrows else _devices)(linux.get("devices", ()))
+        devices = linux.get("devices", ())
+        yield from _borrowed_devices(devices, given) if given.borrows else _devices(devices)
     process = spec.get("process", {})
     if process.get("terminal"):
         yield _terminal(process)
@@ -335,13 +339,64 @@ def _device(device: dict[str, Any]) -> MakeDevice:
     return MakeDevice(device["path"].rstrip("/"), device["type"], *numbers, mode, *owner)
 
 
-def _borrowed_devices(devices: list[dict[str, Any]]) -> Iterator[Operation]:
-    """In a user namespace no device can be made: those of the host are bound."""
-    made = [_device(each) for each in devices if each["type"] == "p"]
-    paths = [each.path for each in _STANDARD_DEVICES] + [each["path"] for each in devices if each["type"] != "p"]
-    yield from (BindMount(path, path, ["bind"]) for path in dict.fromkeys(paths))
-    yield from made
+def _borrowed_devices(devices: list[dict[str, Any]], given: Given) -> Iterator[Operation]:
+    """In a user namespace no device can be made: the host makes them, or where it may not, lends its own."""
+    makes = is_host_root()
+    asked = {each.path: each for each in map(_device, devices) if each.path != "/dev/ptmx"}
+    for device in ({each.path: each for each in _STANDARD_DEVICES} | asked).values():
+        if device.kind == "p":
+            yield device
+        elif makes and (device.path in asked or not _is_node(device.path, device)):
+            yield _made_outside(device, given.owners)
+        else:
+            yield BindMount(_node_of_host(device), device.path, ["bind"])
     yield from _STANDARD_LINKS
+
+
+def _made_outside(device: MakeDevice, owners: tuple[list[dict[str, int]], list[dict[str, int]]]) -> BindDevice:
+    uid, gid = (
+        _outside(inner, mappings, f"{field} of {device.path}")
+        for inner, mappings, field in zip((device.uid, device.gid), owners, ("uid", "gid"), strict=True)
+    )
+    return BindDevice(device.path, device.kind, device.major, device.minor, device.mode, uid, gid)
+
+
+def _outside(inner: int, mappings: list[dict[str, int]], what: str) -> int:
+    for each in mappings:
+        if 0 <= inner - each["containerID"] < each["size"]:
+            return each["hostID"] + inner - each["containerID"]
+    raise _invalid(f"{what} is {inner}, which is nobody in the container's user namespace")
+
+
+def _node_of_host(device: MakeDevice) -> str:
+    """Where the host has it: mostly where it is to be."""
+    kind = "block" if device.kind == "b" else "char"
+    paths = [device.path]
+    try:
+        with open(f"/sys/dev/{kind}/{device.major}:{device.minor}/uevent") as lines:
+            paths += [f"/dev/{line[8:].strip()}" for line in lines if line.startswith("DEVNAME=")]
+    except OSError:
+        pass
+    for path in paths:
+        if _is_node(path, device):
+            return path
+    numbers = f"{device.kind} {device.major}:{device.minor}"
+    raise _invalid(f"{device.path}: this host has no device {numbers} to lend, and only its root can make one")
+
+
+def _is_node(path: str, device: MakeDevice) -> bool:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return False
+    is_kind = stat.S_ISBLK if device.kind == "b" else stat.S_ISCHR
+    return is_kind(found.st_mode) and found.st_rdev == os.makedev(device.major, device.minor)
+
+
+def _invalid(problem: str) -> Exception:
+    from cutaway.runtime.specification import InvalidConfig
+
+    return InvalidConfig("linux.devices", problem)
 
 
 def machine(spec: dict[str, Any]) -> Iterator[Operation]:
