@@ -353,6 +353,34 @@ def test_a_network_device_is_moved_in_with_its_addresses(
 
 
 @must("Network devices")
+def test_a_network_device_keeps_all_that_its_addresses_had(bundle: Bundle, device: str) -> None:
+    for address in (
+        "10.1.2.3/24 brd 10.1.2.254",
+        "10.1.3.3/24",
+        "10.1.4.3 peer 10.9.9.9/32",
+        "10.1.5.3/24 noprefixroute",
+        "10.1.6.3/24 metric 77",
+        "fd00::7/64",
+        "fd00:1::7 peer fd00:2::9/128",
+    ):
+        subprocess.run(["ip", "address", "add", *address.split(), "dev", device], check=True)
+    bundle.linux["netDevices"] = {device: {"name": "eth7"}}
+    shown = bundle.shell("ip address show eth7; ip route")
+    for line in (
+        "inet 198.51.100.7/24 scope global eth7",
+        "inet 10.1.2.3/24 brd 10.1.2.254 scope global eth7",
+        "inet 10.1.3.3/24 scope global eth7",
+        "inet 10.1.4.3 peer 10.9.9.9/32 scope global eth7",
+        "inet 10.1.5.3/24 scope global",
+        "inet6 fd00::7/64 scope global",
+        "inet6 fd00:1::7 peer fd00:2::9/128 scope global",
+    ):
+        assert line in shown
+    metrics = [line.split("metric")[1].strip() for line in shown.splitlines() if line.startswith("10.1.6.0/24")]
+    assert metrics == ["77"] and "10.1.5.0/24" not in shown
+
+
+@must("Network devices")
 def test_a_network_device_keeps_its_name_where_none_is_given(bundle: Bundle, device: str) -> None:
     bundle.linux["netDevices"] = {device: {}}
     assert "198.51.100.7/24" in bundle.says("ip", "address", "show", device)

@@ -7,7 +7,7 @@ import os
 
 from cutaway.kernel.errors import KernelError
 from cutaway.kernel.netlink.namespace import network_namespace
-from cutaway.kernel.netlink.route import RouteSocket, add_address, set_link
+from cutaway.kernel.netlink.route import RouteSocket, copy_address, set_link
 from cutaway.plan.operation import Context, Operation
 
 
@@ -30,12 +30,12 @@ class MoveInterface(Operation):
             self._check_name(netns)
             with RouteSocket() as host:
                 index = host.link(self.name).index
-                addresses = [each.interface for each in host.addresses() if each.index == index and each.lasting]
+                addresses = [each for each in host.addresses() if each.index == index and each.lasting]
                 host.transact(set_link(index, name=self.inside, netns=netns))
             with network_namespace(netns), RouteSocket() as route:
                 route.transact(set_link(self.inside, up=True))
                 moved = route.link(self.inside).index
-                route.transact(*(add_address(moved, interface) for interface in addresses))
+                route.transact(*(copy_address(moved, each) for each in addresses))
         finally:
             os.close(netns)
 

@@ -63,7 +63,16 @@ IFF_LOOPBACK = 0x8
 IFA_ADDRESS = 1
 IFA_LOCAL = 2
 IFA_BROADCAST = 4
+IFA_FLAGS = 8
+IFA_RT_PRIORITY = 9
+IFA_F_NODAD = 0x02
+IFA_F_HOMEADDRESS = 0x10
 IFA_F_PERMANENT = 0x80
+IFA_F_MANAGETEMPADDR = 0x100
+IFA_F_NOPREFIXROUTE = 0x200
+IFA_F_MCAUTOJOIN = 0x400
+_IFA_F_ASKED = IFA_F_NODAD | IFA_F_HOMEADDRESS | IFA_F_MANAGETEMPADDR | IFA_F_NOPREFIXROUTE | IFA_F_MCAUTOJOIN
+"""The flags that somebody gave an address; the others tell how it is."""
 
 RTA_DST = 1
 RTA_OIF = 4
@@ -129,16 +138,21 @@ class Traffic:
 class Address:
     """An address of a link: `index` of the link and `interface`, address and prefix length as in "192.0.2.1/24".
 
-    `lasting`: it was given to the link for good, and is not one for the link alone.
+    `lasting`: it was given to the link for good, and is not one for the link alone; `description`: all that was said
+    when it was given, but for the link (peer, broadcast address, scope, …), as `copy_address` takes it.
     """
 
-    __slots__ = ("index", "interface", "lasting")
+    __slots__ = ("description", "index", "interface", "lasting")
 
     def __init__(self, body: bytes) -> None:
         family, prefix, flags, scope, self.index = _ADDRESS.unpack_from(body)
         self.lasting = bool(flags & IFA_F_PERMANENT) and scope == RT_SCOPE_UNIVERSE
         found = dict(attributes_in(body, _ADDRESS.size))
         self.interface = f"{_socket.inet_ntop(family, found.get(IFA_LOCAL) or found[IFA_ADDRESS])}/{prefix}"
+        kinds = (IFA_ADDRESS, IFA_LOCAL, IFA_BROADCAST, IFA_RT_PRIORITY)
+        asked = [attribute(kind, found[kind]) for kind in kinds if kind in found]
+        asked.append(_u32(IFA_FLAGS, _number(found.get(IFA_FLAGS)) & _IFA_F_ASKED))
+        self.description = family, prefix, scope, b"".join(asked)
 
 
 class Route:
@@ -261,6 +275,14 @@ def add_address(index: int, interface: str) -> Message:
         NLM_F_CREATE | NLM_F_REPLACE,
         f"{interface} on link {index}",
     )
+
+
+def copy_address(index: int, address: Address) -> Message:
+    """Gives the link of that index an address as another one has or had it."""
+    family, prefix, scope, attributes = address.description
+    body = _ADDRESS.pack(family, prefix, 0, scope, index) + attributes
+    subject = f"{address.interface} on link {index}"
+    return Message("RTM_NEWADDR", RTM_NEWADDR, body, NLM_F_CREATE | NLM_F_REPLACE, subject)
 
 
 def delete_address(index: int, interface: str) -> Message:
