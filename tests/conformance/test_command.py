@@ -393,6 +393,19 @@ def test_run_in_a_terminal(bundle: Bundle) -> None:
     assert terminal.exitstatus == 4
 
 
+def test_a_terminal_without_a_size_leaves_the_one_asked_for(bundle: Bundle) -> None:
+    bundle.process |= {"terminal": True, "consoleSize": {"height": 31, "width": 97}}
+    bundle.process["args"] = ["sh", "-c", "echo size $(stty size)"]
+    bundle.write()
+    bundle.runtime.containers.append(bundle.id)
+    command, *words = _command(bundle, "run", "--bundle", str(bundle.directory), bundle.id)
+    terminal = pexpect.spawn(command, words, dimensions=(0, 0), timeout=20, encoding="utf-8")
+    terminal.expect("size 31 97")
+    terminal.expect(pexpect.EOF)
+    terminal.close()
+    assert terminal.exitstatus == 0
+
+
 def test_exec_in_a_terminal(running: Bundle) -> None:
     command, *words = _command(running, "exec", "--tty", running.id, "tty")
     terminal = pexpect.spawn(command, words, timeout=20, encoding="utf-8")

@@ -72,8 +72,9 @@ class Foreground:
                 pass
 
     def _resize(self) -> None:
-        if self._master >= 0 and os.isatty(0):
-            set_window_size(self._master, *window_size(0))
+        """As large as the caller's terminal; one that nobody sees, as in a build, has no size to pass on."""
+        if self._master >= 0 and os.isatty(0) and any(size := window_size(0)):
+            set_window_size(self._master, *size)
 
     def _type(self) -> None:
         typed = os.read(0, _MOST_BYTES)
