@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from cutaway.kernel.capabilities import NAMES, capget, names
-from tests.conformance.bundles import PATH, Bundle
+from tests.conformance.bundles import DEFAULT_CAPABILITIES, PATH, Bundle
 
 pytestmark = pytest.mark.document("config.md")
 
@@ -722,6 +722,75 @@ def test_hooks_run_in_the_namespaces_of_the_runtime_or_the_container(
     seen = lived(bundle)
     inside = (seen / "net").read_text().strip() != os.readlink("/proc/self/ns/net")
     assert inside == (moment in ("createContainer", "startContainer"))
+
+
+@pytest.fixture(params=["plain", "user", "no-pivot", "link"])
+def way(request: pytest.FixtureRequest, bundle: Bundle) -> list[str]:
+    """Ways to a root; the options of `run` for it."""
+    if request.param == "user":
+        bundle.with_namespace("user")
+        mapping = [{"containerID": 0, "hostID": 100000, "size": 65536}]
+        bundle.linux |= {"uidMappings": mapping, "gidMappings": mapping}
+        for above in list(bundle.directory.parents)[:3]:  # where its own hooks are to go through
+            above.chmod(0o755)
+    if request.param == "link":
+        (bundle.directory / "link").symlink_to("rootfs")
+        bundle.spec["root"]["path"] = "link"
+    return ["--no-pivot"] if request.param == "no-pivot" else []
+
+
+def _hook_to_mount(bundle: Bundle, moment: str, script: str) -> None:
+    """A hook that finds the container's PID in `$pid`, and is in its root."""
+    script = f"pid=$(sed 's/.*\"pid\": *\\([0-9]*\\).*/\\1/'); cd {bundle.rootfs}; {script}"
+    bundle.spec["hooks"] = {moment: [{"path": "/bin/sh", "args": ["sh", "-ec", script], "env": [PATH]}]}
+
+
+@must("POSIX-platform Hooks")
+def test_a_hook_of_create_container_mounts_where_the_root_is_on_the_host(bundle: Bundle, way: list[str]) -> None:
+    given = bundle.directory / "given"
+    given.mkdir()
+    (given / "file").write_text("of the hook\n")
+    (bundle.rootfs / "mnt").mkdir(exist_ok=True)
+    (bundle.rootfs / "bound").touch()
+    bundle.bind(given / "file", "/bound")
+    script = "cat bound; test -e proc/self; mount --bind ../given/file proc/version; mount --bind ../given mnt"
+    _hook_to_mount(bundle, "createContainer", script)
+    bundle.process["args"] = ["cat", "/proc/version", "/mnt/file", "/bound"]
+    done = bundle.does("run", *way)
+    assert (done.returncode, done.stdout) == (0, "of the hook\n" * 3), done.said
+
+
+@must("POSIX-platform Hooks")
+@pytest.mark.parametrize("moment", ["prestart", "createRuntime"])
+def test_a_hook_of_the_runtime_mounts_in_the_mount_namespace_of_the_container(
+    bundle: Bundle, way: list[str], moment: str
+) -> None:
+    given = bundle.directory / "given"
+    given.mkdir()
+    (given / "file").write_text("of the hook\n")
+    (bundle.rootfs / "mnt").mkdir(exist_ok=True)
+    _hook_to_mount(bundle, moment, f"nsenter --mount=/proc/$pid/ns/mnt mount --bind {given} {bundle.rootfs}/mnt")
+    bundle.process["args"] = ["cat", "/mnt/file"]
+    bundle.directory.chmod(0o700)  # whose users cannot look in here
+    done = bundle.does("run", *way)
+    assert (done.returncode, done.stdout) == (0, "of the hook\n"), done.said
+    assert not (bundle.rootfs / "mnt/file").exists()
+
+
+@must("POSIX-platform Hooks")
+def test_nothing_of_the_host_is_reached_from_a_root_that_hooks_reached(bundle: Bundle, way: list[str]) -> None:
+    _hook_to_mount(bundle, "createContainer", "true")
+    for kind in ("bounding", "effective", "permitted"):
+        bundle.process["capabilities"][kind] = [*DEFAULT_CAPABILITIES, "CAP_SYS_CHROOT"]
+    (bundle.rootfs / "only-inside").touch()
+    for name in ("bin", "proc"):
+        (bundle.rootfs / "below" / name).mkdir(parents=True)
+    os.link(bundle.rootfs / "bin/busybox", bundle.rootfs / "below/bin/busybox")
+    bundle.mount("/below/proc", "proc", "proc")
+    escape = "exec 3</; exec chroot /below /bin/busybox ls /proc/self/fd/3/../../../../../../../.."
+    bundle.process["args"] = ["sh", "-c", escape]
+    done = bundle.does("run", *way)
+    assert "only-inside" in done.stdout, done.said
 
 
 @must("POSIX-platform Hooks")

@@ -634,18 +634,24 @@ def _take_away(target: str) -> None:
 
 class ChangeRoot(Operation):
     """Makes the attached root the process's root by chroot, where pivot_root cannot work: on a root file system in
-    memory that the machine was booted with. The host's tree stays in the mount namespace, below it."""
+    memory that the machine was booted with. The host's tree stays in the mount namespace, below it.
 
+    With `moves`, the root was not attached over that tree, and is moved there: else who breaks out of a chroot is on
+    the host."""
+
+    moves: bool = False
     manual = "chroot(2)"
 
     def apply(self, context: Context) -> None:
         import_no_more()
+        if self.moves:
+            mounts.attach_at(context.root, "/")
         os.fchdir(context.root)
         os.chroot(".")
         os.chdir("/")
 
     def shell(self) -> str:
-        return "exec chroot $ROOT"
+        return 'cd "$ROOT"\nmount --move . /\nexec chroot .' if self.moves else "exec chroot $ROOT"
 
     def why(self) -> str:
         return "The container's root becomes /, by the weaker means of the two: it was asked for."

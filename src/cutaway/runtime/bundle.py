@@ -394,15 +394,16 @@ def _inside(
 ) -> None:
     linux = spec.get("linux", {})
     given.preserved = preserved
-    parts.setup += [*given.join_cgroup, *label(spec["process"])]
+    place = _place_of_root(spec, kinds)
+    parts.setup += [*given.join_cgroup, *label(spec["process"]), *_root(spec, kinds, place)]
     if "user" in kinds:
         parts.setup.append(BecomeRoot())
     if kinds.get("cgroup") == "":
         parts.setup.append(NewNamespaces(["cgroup"]))
     if kinds.get("net") == "":
         parts.setup.append(BringUpOwnLoopback())
-    parts.setup += [*session(given), *_root(spec, kinds), *tree(spec, given)]
-    parts.enter += _entering(linux.get("rootfsPropagation", ""), kinds, pivot=pivot)
+    parts.setup += [*session(given), *tree(spec, given)]
+    parts.enter += _entering(linux.get("rootfsPropagation", ""), kinds, place, pivot=pivot)
     parts.enter += [*machine(spec), *memory(linux)]
     steps = list(program(_process(parts, spec["process"], in_user_namespace="user" in kinds), given))
     first = first_of_last(steps)
@@ -418,19 +419,27 @@ def first_of_last(steps: list[Operation]) -> int:
 _LAST = (LoadSeccomp, Exec)
 
 
-def _root(spec: dict[str, Any], kinds: dict[str, str]) -> list[Operation]:
+def _place_of_root(spec: dict[str, Any], kinds: dict[str, str]) -> str:
+    """Hooks reach what is mounted inside where the root is on the host, which not every user namespace can look at, and
+    a mount namespace that is joined need not have. `config.md` ("createContainer Hooks")"""
+    return spec["root"]["path"] if spec.get("hooks") and not kinds.get("mnt") else "/"
+
+
+def _root(spec: dict[str, Any], kinds: dict[str, str], place: str) -> list[Operation]:
+    """Attached by who the process was born as, who may look into directories that no user of the container may."""
     path = spec["root"]["path"]
     if "mnt" not in kinds:
         return [OpenRoot(path)]
-    return [SetPropagation("rslave"), AttachRoot(path, "/", _follows_host(spec))]
+    return [SetPropagation("rslave"), AttachRoot(path, place, _follows_host(spec))]
 
 
-def _entering(propagation: str, kinds: dict[str, str], *, pivot: bool) -> list[Operation]:
+def _entering(propagation: str, kinds: dict[str, str], place: str, *, pivot: bool) -> list[Operation]:
     """A root that is shared cannot be pivoted to, and of one that is unbindable nothing be made read-only."""
     late = [SetPropagation(propagation)] if propagation.endswith(("shared", "unbindable")) else []
-    changed: list[Operation] = [PivotRoot()] if pivot and "mnt" in kinds else [ChangeRoot()]
-    hidden = [HideHost()] if not pivot and kinds.get("mnt") == "" else []
-    return [*hidden, *changed, *late]
+    if pivot and "mnt" in kinds:
+        return [PivotRoot(), *late]
+    hidden = [HideHost()] if kinds.get("mnt") == "" else []
+    return [*hidden, ChangeRoot(moves="mnt" in kinds and place != "/"), *late]
 
 
 def _process(parts: Parts, process: dict[str, Any], *, in_user_namespace: bool) -> dict[str, Any]:
