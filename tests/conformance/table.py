@@ -41,7 +41,7 @@ Where the specification leaves a choice:
 | no `HOME` in `process.env` | that of the user in the container's `/etc/passwd`, else `/`, as engines count on |
 | sysctls | those that a namespace of the container's own confines; others are an error |
 | capabilities that cannot be granted | a warning in `--log` |
-| hooks without `env` | have an empty environment |
+| hooks without `env` | have the runtime's own environment (startContainer: the program's); `[]` stays empty |
 | configuration of other platforms (`windows`, `vm`, …) | an error |
 | AppArmor, SELinux, resctrl, a cgroup controller that the host lacks | an error that names the field |
 | `rootfsPropagation` with an `r` (`rslave`), as Docker and podman write it | taken |

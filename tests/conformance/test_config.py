@@ -713,6 +713,23 @@ def test_a_hook_gets_its_arguments_and_its_environment_alone(bundle: Bundle, hoo
 
 @must("POSIX-platform Hooks")
 @pytest.mark.parametrize("moment", MOMENTS)
+def test_a_hook_without_env_has_that_of_the_runtime_or_the_program(
+    bundle: Bundle, hooked: Callable[..., None], moment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WHOSE", "runtime")
+    bundle.process["env"].append("WHOSE=program")
+    bundle.process["user"]["uid"] = 1000
+    hooked(moment, "echo $WHOSE $HOME > without")
+    del bundle.spec["hooks"][moment][0]["env"]
+    hooked(moment, "echo $WHOSE $HOME > empty", env=[])
+    bundle.directory.joinpath("seen").chmod(0o777)
+    seen = lived(bundle)
+    inherited = "program /home\n" if moment == "startContainer" else f"runtime {os.environ['HOME']}\n"
+    assert ((seen / "without").read_text(), (seen / "empty").read_text()) == (inherited, "\n")
+
+
+@must("POSIX-platform Hooks")
+@pytest.mark.parametrize("moment", MOMENTS)
 def test_hooks_run_in_the_namespaces_of_the_runtime_or_the_container(
     bundle: Bundle, hooked: Callable[..., None], moment: str
 ) -> None:

@@ -41,13 +41,14 @@ class HookFailed(OSError):
 
 
 class RunHook(Operation):
-    """Runs one hook, in the bundle's directory, and waits for its end. `moment`: a key of `STATUS`; `timeout`: seconds,
-    0 for none; what it has started by then ends with it. Raises `HookFailed`."""
+    """Runs one hook, in the bundle's directory, and waits for its end. `moment`: a key of `STATUS`; `env`: its
+    environment, None for that of the context; `timeout`: seconds, 0 for none; what it has started by then ends with it.
+    Raises `HookFailed`."""
 
     moment: str
     path: str
     args: list[str] = []
-    env: list[str] = []
+    env: list[str] | None = None
     timeout: int = 0
     manual = "execve(2)"
 
@@ -63,7 +64,7 @@ class RunHook(Operation):
         try:
             pid = os.fork()
             if pid == 0:
-                self._execute(str(context.state["bundle"]), state, output)
+                self._execute(context, state, output)
             problem = self._wait(pid)
             said = os.pread(output, _MOST_OUTPUT, 0).decode(errors="replace").strip()
         finally:
@@ -78,7 +79,8 @@ class RunHook(Operation):
         pid = {"pid": context.pid or os.getpid()} if self.moment != "poststop" else {}
         return dumps(context.state | {"status": STATUS[self.moment]} | pid).encode()
 
-    def _execute(self, directory: str, state: int, output: int) -> NoReturn:
+    def _execute(self, context: Context, state: int, output: int) -> NoReturn:
+        directory = str(context.state["bundle"])
         try:
             os.setsid()
             for source, target in ((state, 0), (output, 1), (output, 2)):
@@ -88,12 +90,17 @@ class RunHook(Operation):
             for number in (_signal.SIGPIPE, _signal.SIGXFSZ):  # which Python ignores
                 _signal.signal(number, _signal.SIG_DFL)
             _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
-            environment = dict(entry.split("=", 1) for entry in self.env if "=" in entry[1:])
-            os.execve(self.path, self.args or [self.path], environment)
+            os.execve(self.path, self.args or [self.path], self._environment(context))
         except OSError as error:
             os.write(output, str(error.strerror).lower().encode())
         finally:
             os._exit(127)
+
+    def _environment(self, context: Context) -> Mapping[str, str]:
+        entries = context.environment if self.env is None else self.env
+        if entries is None:
+            return os.environ
+        return dict(entry.split("=", 1) for entry in entries if "=" in entry[1:])
 
     def _wait(self, pid: int) -> str:
         """How it failed; empty if it did not."""
@@ -109,7 +116,8 @@ class RunHook(Operation):
         from shlex import join
 
         limit = f"timeout {self.timeout} " if self.timeout else ""
-        return f"{limit}env -i {join([*self.env, self.path, *self.args[1:]])} <state.json"
+        environment = [] if self.env is None else ["env", "-i", *self.env]
+        return f"{limit}{join([*environment, self.path, *self.args[1:]])} <state.json"
 
     def why(self) -> str:
         return f"Whoever asked for the container wants {self.path} run at this moment, {self.moment}."
@@ -118,7 +126,7 @@ class RunHook(Operation):
 def hook_operations(hooks: Mapping[str, Any] | None, *moments: str) -> list[Operation]:
     """The hooks of `moments`, as in the OCI runtime-spec, in their order."""
     return [
-        RunHook(moment, hook["path"], hook.get("args") or [], hook.get("env") or [], hook.get("timeout") or 0)
+        RunHook(moment, hook["path"], hook.get("args") or [], hook.get("env"), hook.get("timeout") or 0)
         for moment in moments
         for hook in (hooks or {}).get(moment) or ()
     ]

@@ -31,6 +31,7 @@ class Context:
     `host`: a descriptor of the host's root directory; operations inside a container reach host paths through it.
     `root`: a descriptor of the container's root directory, once it is attached.
     `own_pid`: the process's number on the host, where that was asked for as long as it could be; else 0.
+    `environment`: of hooks that have none of their own (`["A=b", …]`); None: that of this process.
     `state`: what the OCI runtime-spec calls the container's state, for hooks: `{"id": …, "bundle": …}`.
     """
 
@@ -38,6 +39,7 @@ class Context:
         self.descriptors: dict[str, int] = descriptors or {}
         self.pid, self.host, self.root = pid, host, -1
         self.own_pid = 0
+        self.environment: list[str] | None = None
         self.state: dict[str, Any] = {}
 
 

@@ -170,6 +170,7 @@ def _settle(report: _socket.socket, child: Child, context: Context) -> None:
     apply(child.enter, context)
     if isinstance(execute, Exec):
         execute.find()
+        context.environment = execute.env
 
 
 def _wait_to_start(report: _socket.socket, child: Child, context: Context) -> _socket.socket:
