@@ -894,6 +894,17 @@ def test_a_call_fails_with_the_error_asked_for(bundle: Bundle, privileges: bool)
 
 
 @must("Seccomp")
+@pytest.mark.parametrize("privileges", [True, False])
+def test_a_hook_of_start_container_runs_under_the_filter(bundle: Bundle, privileges: bool) -> None:
+    filtered(bundle, {"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 28})
+    bundle.process["noNewPrivileges"] = not privileges
+    script = "grep Seccomp: /proc/self/status; mkdir /x"
+    bundle.spec["hooks"] = {"startContainer": [{"path": "/bin/sh", "args": ["sh", "-c", script], "timeout": 9}]}
+    said = bundle.runs("true").said
+    assert "No space left on device" in said and "Seccomp:\t2" in said.replace("\\t", "\t")
+
+
+@must("Seccomp")
 def test_the_default_error_is_as_asked_for_and_else_eperm(bundle: Bundle) -> None:
     filtered(bundle, {"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO"})
     assert "Operation not permitted" in bundle.runs("mkdir", "/x").stderr

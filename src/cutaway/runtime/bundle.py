@@ -8,7 +8,7 @@ operations by who does them and when. Changes nothing.
     joins, clone with flags              ────▶ (waits)
     born: users, cgroup, devices         ────▶ setup: namespaces, mounts, devices, masks
     ready: hooks prestart, createRuntime ◀───▶ enter: hooks createContainer; root, identity, privileges
-    start                                ────▶ program: hooks startContainer; execve
+    start                                ────▶ program: seccomp; hooks startContainer; execve
     hooks poststart
 
 `runtime.md` ("Lifecycle") has the order.
@@ -154,7 +154,7 @@ def _hook(parts: Parts, hooks: dict[str, Any]) -> None:
 
     parts.ready += hook_operations(hooks, "prestart", "createRuntime")
     parts.enter[:0] = hook_operations(hooks, "createContainer")
-    parts.program[:0] = hook_operations(hooks, "startContainer")
+    parts.program[-1:-1] = hook_operations(hooks, "startContainer")  # under the filter, as the program
 
 
 _WITHOUT_LABEL = ("proc", "sysfs", "mqueue", "cgroup", "cgroup2")

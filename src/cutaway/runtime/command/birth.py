@@ -12,7 +12,7 @@
     …                                          waits at its gate: `create` leaves a socket in the container's
                                                directory and ends, `run` and `exec` go on over the same one
     start ───────────────────────────────────▶ go
-                                               startContainer hooks; program: seccomp, execve
+                                               program: seccomp, startContainer hooks, execve
     the socket closes by `execve` ◀─────────── runs
 
 The two talk over a socket pair. Where the child fails it says so in one message and ends; where the parent is gone, so
