@@ -152,20 +152,31 @@ def test_a_hook_that_fails_while_creating_ends_the_container_and_poststop_hooks_
 
 
 @must("Lifecycle")
-def test_a_hook_that_fails_before_the_program_starts_stops_the_container(bundle: Bundle) -> None:
+def test_a_hook_that_fails_before_the_program_starts_keeps_it_from_running(bundle: Bundle) -> None:
     bundle.spec["hooks"] = {"startContainer": [{"path": "/bin/false"}]}
     bundle.create("sh", "-c", "echo ran > /ran")
     assert bundle.start().returncode != 0
-    wait_until(lambda: ended(bundle))
     assert not (bundle.rootfs / "ran").exists()
 
 
 @must("Lifecycle")
-def test_a_poststart_hook_that_fails_stops_the_container(bundle: Bundle) -> None:
-    bundle.spec["hooks"] = {"poststart": [{"path": "/bin/false"}]}
+@pytest.mark.parametrize("moment", ["startContainer", "poststart"])
+def test_a_hook_that_fails_at_the_start_destroys_the_container_and_poststop_hooks_run(
+    bundle: Bundle, moment: str
+) -> None:
+    stopped = bundle.directory / "stopped"
+    bundle.spec["hooks"] = {
+        moment: [{"path": "/bin/false"}],
+        "poststop": [{"path": "/bin/sh", "args": ["sh", "-c", f"cat >> {stopped}"]}],
+    }
     bundle.create("sleep", "60")
-    assert bundle.start().returncode != 0
-    wait_until(lambda: ended(bundle))
+    pid = bundle.state()["pid"]
+    done = bundle.start()
+    assert done.returncode != 0 and moment in done.said
+    assert json.loads(stopped.read_text())["status"] == "stopped"
+    assert not Path(f"/proc/{pid}/exe").exists()
+    assert os.listdir(bundle.runtime.root) == []
+    assert bundle.runtime("delete", "--force", bundle.id).returncode == 0
 
 
 @must("Lifecycle")

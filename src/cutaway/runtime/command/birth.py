@@ -133,7 +133,8 @@ def _clone_sibling(report: _socket.socket, told: int, child: Child, context: Con
 
 def _tell_failure(report: _socket.socket, error: BaseException) -> None:
     how = said(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
-    tell_failure(report, f"unable to start container process: {how}" if isinstance(error, ExecError) else how)
+    executing = isinstance(error, ExecError)
+    tell_failure(report, f"unable to start container process: {how}" if executing else how, executing=executing)
 
 
 def _become(report: _socket.socket, child: Child, context: Context) -> NoReturn:

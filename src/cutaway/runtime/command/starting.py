@@ -5,10 +5,10 @@ from __future__ import annotations
 import _socket
 import os
 
-from cutaway.runtime.command.container import Container
+from cutaway.runtime.command.container import Container, NoSuchContainer
 from cutaway.runtime.command.failure import Failure
-from cutaway.runtime.command.talk import Process
-from cutaway.runtime.command.undoing import end
+from cutaway.runtime.command.talk import NotExecuted, Process
+from cutaway.runtime.command.undoing import end, remove
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 
 def start(invocation: Invocation) -> int:
-    """`start ID`: has the waiting process of a created container execute the program."""
+    """`start ID`: has the waiting process of a created container execute the program. Where a hook fails, the container
+    is destroyed. `runtime.md` ("Lifecycle")"""
     container = Container.find(invocation.root, invocation.operands[0], lock=True)
     status = container.status()
     if status != "created":
@@ -33,16 +34,32 @@ def start(invocation: Invocation) -> int:
     process.go()
     try:
         process.expect_execution()
-    except Failure:
+    except NotExecuted:
         end(container)  # who deletes it at once is to find it stopped
         raise
+    except Failure:
+        remove(container, invocation.log)
+        raise
     container.unlock()
-    started(container, container.config)
+    try:
+        started(container, container.config)
+    except OSError:
+        _destroy(invocation)
+        raise
     return 0
 
 
+def _destroy(invocation: Invocation) -> None:
+    """Removes it with what its hooks did to it, unless somebody has done so."""
+    try:
+        container = Container.find(invocation.root, invocation.operands[0], lock=True)
+    except NoSuchContainer:
+        return
+    remove(container, invocation.log)
+
+
 def started(container: Container, spec: dict[str, Any]) -> None:
-    """Runs the poststart hooks. Where one fails the container is ended, as the specification has it."""
+    """Runs the poststart hooks. Where one fails the container is ended; it is to be destroyed then. `runtime.md`"""
     if not (spec.get("hooks") or {}).get("poststart"):
         return
     from cutaway.plan.hooks import hook_operations

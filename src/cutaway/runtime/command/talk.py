@@ -13,8 +13,12 @@ import os
 from cutaway.runtime.command.failure import Failure
 
 GO, MOUNTED, READY = b"go", b"mounted", b"ready"
-_FAILED = b"!"
+_FAILED, _NOT_EXECUTED = b"!", b"?"
 _MOST_BYTES = 1 << 16
+
+
+class NotExecuted(Failure):
+    """All was done but the program cannot be executed."""
 
 
 class Process:
@@ -33,7 +37,7 @@ class Process:
             raise Failure(f"the process ended before it was {message.decode()}")
 
     def expect_execution(self) -> None:
-        """Waits until it executes its program. Raises `Failure` where that fails."""
+        """Waits until it executes its program. Raises `NotExecuted` where that fails, `Failure` what comes before."""
         hear(self._report)
 
     def end(self) -> None:
@@ -54,16 +58,16 @@ def tell(report: _socket.socket, message: bytes) -> None:
 
 
 def hear(report: _socket.socket) -> bytes:
-    """The next message, empty where the other end has closed. Raises `Failure` where it is of one."""
+    """The next message, empty where the other end has closed. Raises the `Failure` that it is of."""
     try:
         message: bytes = report.recv(_MOST_BYTES)
     except ConnectionResetError:
         return b""
-    if message[:1] == _FAILED:
-        raise Failure(marshal.loads(message[1:]))
+    if message[:1] in (_FAILED, _NOT_EXECUTED):
+        raise (Failure if message[:1] == _FAILED else NotExecuted)(marshal.loads(message[1:]))
     return message
 
 
-def tell_failure(report: _socket.socket, sentence: str) -> None:
-    """Says how it failed; `hear` raises it on the other side."""
-    tell(report, _FAILED + marshal.dumps(sentence[: _MOST_BYTES // 8]))
+def tell_failure(report: _socket.socket, sentence: str, *, executing: bool = False) -> None:
+    """Says how it failed, `executing` the program or before; `hear` raises it on the other side."""
+    tell(report, (_NOT_EXECUTED if executing else _FAILED) + marshal.dumps(sentence[: _MOST_BYTES // 8]))
