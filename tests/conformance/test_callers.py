@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -133,6 +134,17 @@ class TestTheCaller:
         environment = os.environ | {"LISTEN_FDS": said}
         done = running.runtime("exec", running.id, "echo", "here", env=environment)
         assert (done.returncode, done.stdout) == (0, "here\n")
+
+    def test_may_pass_on_sockets_that_it_was_activated_by(self, bundle: Bundle) -> None:
+        run = shlex.join([*bundle.runtime.words, "run", "--bundle", str(bundle.directory), bundle.id])
+        bundle.process["args"] = ["sh", "-c", "echo $LISTEN_FDS $LISTEN_PID $$; cat <&3; cat <&4"]
+        bundle.write()
+        given = f"echo a >a; echo b >b; LISTEN_FDS=2 LISTEN_PID=$$ exec {run} 3<a 4<b"
+        done = subprocess.run(
+            ["sh", "-c", given], cwd=bundle.directory, capture_output=True, text=True, timeout=30, check=False
+        )
+        assert (done.returncode, done.stdout) == (0, "2 1 1\na\nb\n"), done.stderr
+        assert "LISTEN" not in bundle.says("env")
 
     def test_may_put_options_after_the_id(self, running: Bundle) -> None:
         assert running.runtime("kill", running.id, "KILL", "--all").returncode == 0

@@ -11,26 +11,25 @@ _STANDARD = 3
 _MOST_DIGITS = 8
 
 
-def preserve(more: int | None, *, activated: bool = False) -> int:
-    """How many descriptors from 3 on are passed on: where it is `activated` those of socket activation
-    (`sd_listen_fds(3)`), if they are there, and `more` (`--preserve-fds`). All that the caller has open beyond them is
-    closed: a process that waits to be started would hold it open.
+def preserve(more: int | None, listening: int = 0) -> int:
+    """How many descriptors from 3 on are passed on: those of `listening` sockets, and `more` (`--preserve-fds`). All
+    that the caller has open beyond them is closed: a process that waits to be started would hold it open.
 
     Raises `Failure` where one that is to be kept is not open.
     """
-    kept = _listening() if activated else 0
-    for descriptor in range(_STANDARD + kept, _STANDARD + kept + (more or 0)):
+    for descriptor in range(_STANDARD + listening, _STANDARD + listening + (more or 0)):
         if not _is_open(descriptor):
             raise Failure(f"file descriptor {descriptor} is to be preserved, but is not open")
-    kept += more or 0
+    kept = listening + (more or 0)
     for descriptor in range(_STANDARD, _STANDARD + kept):
         os.set_inheritable(descriptor, True)
     close_range(_STANDARD + kept)
     return kept
 
 
-def _listening() -> int:
-    """How many sockets the caller says it gives; none where they are not there: the variable was for somebody else."""
+def listening() -> int:
+    """How many sockets the caller says it gives; none where they are not there: the variable was for somebody else.
+    `sd_listen_fds(3)`"""
     said = os.environ.get("LISTEN_FDS", "")
     count = int(said) if said.isdecimal() and len(said) < _MOST_DIGITS else 0
     return count if all(map(_is_open, range(_STANDARD, _STANDARD + count))) else 0
