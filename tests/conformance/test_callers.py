@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -146,6 +147,35 @@ class TestTheCaller:
         assert (done.returncode, done.stdout) == (0, "2 1 1\na\nb\n"), done.stderr
         assert "LISTEN" not in bundle.says("env")
 
+    def test_may_be_told_that_the_container_is_ready(self, bundle: Bundle) -> None:
+        with _notified(bundle) as (host, environment):
+            done = bundle.runs("sh", "-ec", _TELL, env=environment)
+            assert (done.returncode, done.said) == (0, "/run/notify/notify.sock\n")
+            assert host.recv(1 << 10).endswith(b"READY=1")
+            bundle.process["env"].append("NOTIFY_SOCKET=/of/the/engine")
+            assert bundle.runs("sh", "-c", "echo $NOTIFY_SOCKET", env=environment).said == "/of/the/engine\n"
+
+    def test_need_not_tell_a_further_process_where_to_say_that_it_is_ready(self, bundle: Bundle) -> None:
+        with _notified(bundle) as (_, environment):
+            bundle.create("sleep", "1000")
+            assert bundle.runtime("start", bundle.id).returncode == 0
+            done = bundle.runtime("exec", bundle.id, "env", env=environment)
+            assert (done.returncode, "NOTIFY_SOCKET" in done.said) == (0, False)
+
+    @pytest.mark.parametrize("named", ["@abstract", "/nowhere", ""])
+    def test_is_warned_where_it_cannot_be_told(self, bundle: Bundle, named: str) -> None:
+        log = bundle.directory / "log"
+        bundle.runtime.options = ("--log", str(log))
+        with _notified(bundle) as (_, environment):
+            if named:
+                environment["NOTIFY_SOCKET"] = named
+            else:
+                bundle.without_namespace("mount")
+                bundle.spec["mounts"] = []
+            done = bundle.runs("echo", "here", env=environment)
+        assert (done.returncode, done.said) == (0, "here\n")
+        assert "level=warning" in log.read_text() and "NOTIFY_SOCKET" in log.read_text()
+
     def test_may_put_options_after_the_id(self, running: Bundle) -> None:
         assert running.runtime("kill", running.id, "KILL", "--all").returncode == 0
         assert running.runtime("delete", running.id, "--force").returncode == 0
@@ -163,6 +193,18 @@ class TestTheCaller:
         done = subprocess.run([*bundle.runtime.words, "state", "nope"], stderr=writing, timeout=30, check=False)
         os.close(writing)
         assert done.returncode == 1
+
+
+_TELL = "echo $NOTIFY_SOCKET; ln -s $NOTIFY_SOCKET /dev/log; exec logger READY=1"
+
+
+@contextlib.contextmanager
+def _notified(bundle: Bundle) -> Iterator[tuple[socket.socket, dict[str, str]]]:
+    """A socket at which somebody is to say that he is ready, and the environment that says so. `sd_notify(3)`"""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as host:
+        host.settimeout(10)
+        host.bind(str(bundle.directory / "notify"))
+        yield host, {**os.environ, "NOTIFY_SOCKET": str(bundle.directory / "notify")}
 
 
 class TestHurry:

@@ -17,7 +17,7 @@ from cutaway.runtime.command import document
 from cutaway.runtime.command.birth import Child, bear, has_home
 from cutaway.runtime.command.container import SPECIFICATION, Container, free_directory, look_at
 from cutaway.runtime.command.failure import Failure
-from cutaway.runtime.command.given import listening, preserve, write_pid_file
+from cutaway.runtime.command.given import add_environment, listening, pass_on_notify_socket, preserve, write_pid_file
 from cutaway.runtime.command.starting import started
 from cutaway.runtime.command.talk import MOUNTED, READY, Process
 from cutaway.runtime.command.terminals import Terminal
@@ -81,7 +81,9 @@ class Creation:
         self._bundle, self._config = _read_bundle(options["bundle"])
         self._spec = _checked(self._config, self._bundle)
         if sockets:
-            _add_environment(self._spec, f"LISTEN_FDS={sockets}", "LISTEN_PID=1")
+            add_environment(self._spec, f"LISTEN_FDS={sockets}", "LISTEN_PID=1")
+        if refused := pass_on_notify_socket(self._spec):
+            invocation.log.warning(refused)
         self._terminal.check(self._spec["process"])
         free_directory(invocation.root, invocation.operands[0])
         self._parts = compile_bundle(
@@ -225,10 +227,6 @@ def _checked(config: bytes, bundle: str) -> dict[str, Any]:
     meaning.check(spec, bundle)
     linux: dict[str, Any] = {"namespaces": [], **(spec.get("linux") or {})}
     return {**spec, "linux": linux}
-
-
-def _add_environment(spec: dict[str, Any], *entries: str) -> None:
-    spec["process"]["env"] = [*spec["process"].get("env", ()), *entries]
 
 
 def _freezer_file(cgroup: str) -> str:
