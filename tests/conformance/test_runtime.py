@@ -190,6 +190,16 @@ def test_a_poststop_hook_that_fails_is_a_warning_and_the_others_run(bundle: Bund
     assert "poststop" in (bundle.directory / "log").read_text()
 
 
+@must("Lifecycle")
+def test_a_warning_of_delete_is_seen_without_a_log_and_one_of_run_is_not(bundle: Bundle) -> None:
+    bundle.spec["hooks"] = {"poststop": [{"path": "/bin/false"}]}
+    bundle.create("sleep", "60")
+    done = bundle.runtime("delete", "--force", bundle.id)
+    assert done.returncode == 0
+    assert "level=warning" in done.stderr and "poststop hook /bin/false: exit status 1" in done.stderr
+    assert bundle.runs("true").said == ""
+
+
 # Kill, delete
 
 

@@ -20,7 +20,12 @@ _MOST_CHARACTERS = 300
 
 
 class Log:
-    """Writes to the file `path`, or to standard error where that is empty; `style`: "text" or "json"."""
+    """Writes to the file `path`, or to standard error where that is empty; `style`: "text" or "json".
+
+    `shares_stderr`: standard error is what the container's program has, too.
+    """
+
+    shares_stderr = False
 
     def __init__(self, path: str, style: str, *, debug: bool) -> None:
         self._path, self._style, self._debug = path, style, debug
@@ -31,8 +36,8 @@ class Log:
             self._write("debug", f"{moment}: {operation!r}"[:_MOST_CHARACTERS])
 
     def warning(self, message: str) -> None:
-        """Only for who asked for a log: standard error is what the container's program has, too."""
-        if self._path or self._debug:
+        """What is no failure; where standard error is shared, only for who asked for a log."""
+        if self._path or self._debug or not self.shares_stderr:
             self._write("warning", message)
 
     def error(self, message: str) -> None:

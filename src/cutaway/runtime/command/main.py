@@ -169,6 +169,7 @@ def _carry_out(verb: str, words: list[str], options: dict[str, Any], log: Log) -
     if options["systemd-cgroup"]:
         _need_systemd()
     if verb in _ENTERING:
+        log.shares_stderr = True
         from cutaway.runtime.command.interpreter import protect
 
         protect()
