@@ -631,6 +631,7 @@ def test_who_may_make_no_cgroup_stays_in_the_callers(bundle: Bundle) -> None:
     assert "has no cgroup of its own" in bundle.runtime("update", "--pids-limit", "10", bundle.id).said
     bundle.runtime.options = ("--rootless", "perhaps")
     assert "expected true or false" in bundle.runtime("state", bundle.id).said
+    bundle.runtime.options = ()
 
 
 @must("Cgroup ownership")

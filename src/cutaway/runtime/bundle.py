@@ -420,8 +420,8 @@ _LAST = (LoadSeccomp, Exec)
 
 
 def _place_of_root(spec: dict[str, Any], kinds: dict[str, str]) -> str:
-    """Hooks reach what is mounted inside where the root is on the host, which not every user namespace can look at, and
-    a mount namespace that is joined need not have. `config.md` ("createContainer Hooks")"""
+    """Where the root is attached: for hooks, where it is on the host, as they reach what is mounted in it there. Else
+    over `/`, to which nobody is denied the way. A mount namespace that is joined need not have the other place."""
     return spec["root"]["path"] if spec.get("hooks") and not kinds.get("mnt") else "/"
 
 

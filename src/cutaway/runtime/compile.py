@@ -354,18 +354,14 @@ def _borrowed_devices(devices: list[dict[str, Any]], given: Given) -> Iterator[O
 
 
 def _made_outside(device: MakeDevice, owners: tuple[list[dict[str, int]], list[dict[str, int]]]) -> BindDevice:
-    uid, gid = (
-        _outside(inner, mappings, f"{field} of {device.path}")
-        for inner, mappings, field in zip((device.uid, device.gid), owners, ("uid", "gid"), strict=True)
-    )
+    uid, gid = (_outside(inner, mappings) for inner, mappings in zip((device.uid, device.gid), owners, strict=True))
     return BindDevice(device.path, device.kind, device.major, device.minor, device.mode, uid, gid)
 
 
-def _outside(inner: int, mappings: list[dict[str, int]], what: str) -> int:
-    for each in mappings:
-        if 0 <= inner - each["containerID"] < each["size"]:
-            return each["hostID"] + inner - each["containerID"]
-    raise _invalid(f"{what} is {inner}, which is nobody in the container's user namespace")
+def _outside(inner: int, mappings: list[dict[str, int]]) -> int:
+    """What the host calls a user or a group; one who is nobody inside is its root, who is nobody inside, too."""
+    found = (each for each in mappings if 0 <= inner - each["containerID"] < each["size"])
+    return next((each["hostID"] + inner - each["containerID"] for each in found), 0)
 
 
 def _node_of_host(device: MakeDevice) -> str:
