@@ -99,7 +99,7 @@ def test_hooks_are_where_their_moments_are() -> None:
     parts = compiled(hooks=hooks)
     assert [each.moment for each in parts.ready if isinstance(each, RunHook)] == ["prestart", "createRuntime"]
     assert kinds(parts.enter)[0] == RunHook and PivotRoot in kinds(parts.enter)
-    assert kinds(parts.program) == [CloseDescriptors, RunHook, Exec]
+    assert kinds(parts.program) == [RunHook, Exec]
 
 
 def test_the_root_is_entered_by_other_means_where_it_must_be() -> None:
