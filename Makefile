@@ -58,7 +58,7 @@ install: ## install into /opt/cutaway, with the command in /usr/local/bin and a 
 	$(INSTALL_DIR)/bin/pip install --quiet .
 	packaging/protect-interpreter -u $(INSTALL_DIR)/bin
 	$(call start-directly,$(INSTALL_DIR)/bin)
-	$(INSTALL_DIR)/bin/python -X no_debug_ranges packaging/freeze.py $(INSTALL_DIR)/bin
+	$(INSTALL_DIR)/bin/python packaging/freeze.py $(INSTALL_DIR)/bin
 	packaging/protect-interpreter $(INSTALL_DIR)/bin
 	install -d $(PREFIX)/bin
 	ln -sf $(INSTALL_DIR)/bin/cutaway $(INSTALL_DIR)/bin/cutaway-oci $(PREFIX)/bin

@@ -2,7 +2,7 @@
 (`cutaway.runtime.command.frozen`), and in its place a launcher that takes them from there. Sources that change later
 are not heeded: this is for what is installed. Run by the Python that is to run the command:
 
-    PYTHON -X no_debug_ranges packaging/freeze.py DIRECTORY
+    PYTHON packaging/freeze.py DIRECTORY
 """
 
 import ast
@@ -36,6 +36,8 @@ main()
 
 
 def main() -> None:
+    if "no_debug_ranges" not in sys._xoptions:  # the lines suffice to say where something failed, without columns
+        os.execv(sys.executable, [sys.executable, "-X", "no_debug_ranges", *sys.argv])
     directory, package = Path(sys.argv[1]).absolute(), Path(cutaway.__path__[0])
     sources = {"cutaway": package / "__init__.py"} | {
         name: Path(str(import_module(name).__file__)) for name in OF_THE_LIBRARY

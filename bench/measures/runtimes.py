@@ -55,7 +55,7 @@ def _installed(directory: Path) -> Iterator[Path]:
     place = directory / "bin"
     place.mkdir()
     (place / "python").symlink_to(os.path.realpath(sys.executable))
-    subprocess.run([sys.executable, "-X", "no_debug_ranges", FREEZE, place], check=True)
+    subprocess.run([sys.executable, FREEZE, place], check=True)
     subprocess.run([PROTECT, place], check=True)
     try:
         yield place / "cutaway-oci"

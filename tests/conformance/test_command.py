@@ -697,8 +697,7 @@ def _install(place: Path, sources: Path) -> Path:
     shutil.copytree(Path(cutaway.__path__[0]), sources / "cutaway")
     place.mkdir()
     freeze = Path(__file__).parents[2] / "packaging/freeze.py"
-    command = [sys.executable, "-X", "no_debug_ranges", str(freeze), str(place)]
-    subprocess.run(command, check=True, env=os.environ | {"PYTHONPATH": str(sources)})
+    subprocess.run([sys.executable, freeze, place], check=True, env=os.environ | {"PYTHONPATH": str(sources)})
     return place / "cutaway-oci"
 
 

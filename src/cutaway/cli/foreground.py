@@ -11,6 +11,7 @@ from cutaway.client import wire
 from cutaway.engine.errors import EngineError
 from cutaway.engine.interface import Stdio
 from cutaway.engine.options import values
+from cutaway.kernel.descriptors import is_null
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from cutaway.engine.model import Container
 
 DETACH_KEYS = "ctrl-p,ctrl-q"
-_DEV_NULL = os.makedev(1, 3)
 
 
 class Shared:
@@ -78,8 +78,7 @@ class Shared:
 def may_be_given_away(descriptor: int) -> bool:
     """Whether a process in a container can do nothing with this descriptor but read or write it."""
     found = os.fstat(descriptor)
-    is_null = stat.S_ISCHR(found.st_mode) and found.st_rdev == _DEV_NULL
-    return stat.S_ISFIFO(found.st_mode) or stat.S_ISSOCK(found.st_mode) or is_null
+    return stat.S_ISFIFO(found.st_mode) or stat.S_ISSOCK(found.st_mode) or is_null(descriptor)
 
 
 async def attach_streams(session: Session, streams: Streams, *, detach_keys: str, sig_proxy: bool) -> None:

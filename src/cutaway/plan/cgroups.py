@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from cutaway.kernel.cgroups import Write
 
 NAME_ATTRIBUTE = "trusted.cutaway.name"
-_USUALLY_ENOUGH_CPUS = 1024
+_ALL_CPUS = range(max(1024, os.cpu_count() or 0))
+"""And more than most machines have, which the kernel does not mind: one that comes later is among them."""
 _SECONDS_TO_END = 10
 """How long undoing waits for killed processes, which a broken disk or network file system can hold up."""
 
@@ -198,7 +199,7 @@ class JoinCgroup(Operation):
     def apply(self, context: Context) -> None:
         for file in self.tasks:
             write(file.lstrip("/"), str(context.pid), root=context.host)
-        os.sched_setaffinity(context.pid, range(max(_USUALLY_ENOUGH_CPUS, os.cpu_count() or 0)))
+        os.sched_setaffinity(context.pid, _ALL_CPUS)
 
     def subject(self) -> str:
         return self.directory or f"{len(self.tasks)} hierarchies"

@@ -12,6 +12,7 @@ import stat
 from itertools import count
 
 from cutaway.kernel import mounts, procfs
+from cutaway.kernel.descriptors import is_null
 from cutaway.kernel.errors import KernelError
 from cutaway.kernel.mounts import MOUNT_ATTR_IDMAP, MOUNT_ATTR_RDONLY, MS_PRIVATE, MS_SHARED, MS_SLAVE, Options
 from cutaway.kernel.namespaces import user_namespace
@@ -627,7 +628,7 @@ def _take_away(target: str) -> None:
     except OSError as error:
         if error.errno not in (errno.EINVAL, errno.EPERM):
             raise
-        cover = mounts.new_mount("tmpfs", "tmpfs", ["nr_blocks=1", "nr_inodes=1"], MOUNT_ATTR_RDONLY)
+        cover = _nothing()
         mounts.attach_at(cover, target)
         os.close(cover)
 
@@ -769,11 +770,14 @@ def _on(root: int, path: str, change: Callable[[int], None]) -> None:
         os.close(target)
 
 
+def _nothing() -> int:
+    """An empty directory that stays so, to cover another with."""
+    return mounts.new_mount("tmpfs", "tmpfs", ["nr_blocks=1", "nr_inodes=1"], MOUNT_ATTR_RDONLY)
+
+
 def _mask(null: int, target: int) -> None:
-    if stat.S_ISDIR(os.fstat(target).st_mode):
-        cover = mounts.new_mount("tmpfs", "tmpfs", ["nr_blocks=1", "nr_inodes=1"], MOUNT_ATTR_RDONLY)
-    else:
-        cover = mounts.clone_tree("", directory=null)
+    is_directory = stat.S_ISDIR(os.fstat(target).st_mode)
+    cover = _nothing() if is_directory else mounts.clone_tree("", directory=null)
     try:
         mounts.attach(cover, target)
     finally:
@@ -792,8 +796,7 @@ def _make_readonly(target: int) -> None:
 def _checked_null(root: int) -> int:
     """A descriptor of /dev/null inside `root`, checked to be the null device (CVE-2025-31133)."""
     null = open_in_root(root, "/dev/null", os.O_PATH | os.O_NOFOLLOW)
-    found = os.fstat(null)
-    if stat.S_ISCHR(found.st_mode) and found.st_rdev == mounts.DEV_NULL:
+    if is_null(null):
         return null
     os.close(null)
     raise PermissionError(1, "/dev/null inside the container is not the null device: nothing can be masked with it")

@@ -13,12 +13,11 @@ from __future__ import annotations
 
 import errno
 import os
-import stat
 import struct
 import sys
 
 from cutaway.kernel import capabilities, keyring, mounts, prctl, pty, rlimits, seccomp
-from cutaway.kernel.descriptors import close_on_exec, close_range
+from cutaway.kernel.descriptors import close_on_exec, close_range, is_null
 from cutaway.kernel.errors import KernelError
 from cutaway.kernel.native import c_char
 from cutaway.kernel.openat2 import (
@@ -467,14 +466,14 @@ class ReopenNull(Operation):
     manual = "fchmod(2)"
 
     def apply(self, context: Context) -> None:  # noqa: ARG002
-        streams = [number for number in range(_STANDARD) if _is_null(number)]
+        streams = [number for number in range(_STANDARD) if is_null(number)]
         if not streams:
             return
         try:
             null = os.open("/dev/null", os.O_RDWR | os.O_NOFOLLOW | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError:  # it has none, or may not use it
             return
-        if _is_null(null):  # an image, or who is in there already, can have anything at this path
+        if is_null(null):  # an image, or who is in there already, can have anything at this path
             os.set_blocking(null, True)
             for number in streams:
                 os.dup2(null, number)
@@ -746,14 +745,6 @@ class Exec(Operation):
         return (
             f"Becomes the container's program, {self.args[0]}: the same process, with nothing of the engine left in it."
         )
-
-
-def _is_null(descriptor: int) -> bool:
-    try:
-        found = os.fstat(descriptor)
-    except OSError:  # not open
-        return False
-    return stat.S_ISCHR(found.st_mode) and found.st_rdev == mounts.DEV_NULL
 
 
 def _not_found(program: str) -> str:

@@ -62,8 +62,7 @@ def _keep_only(*descriptors: int) -> None:
     """Closes what else the spawner has open: with its link to the engine in here, its death would go unnoticed."""
     first = 3
     for kept in sorted(descriptors):
-        if first < kept:
-            close_range(first, kept - 1)
+        close_range(first, kept - 1)
         first = kept + 1
     close_range(first)
 

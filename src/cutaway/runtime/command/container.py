@@ -68,7 +68,7 @@ class Container:
 
         Raises `Failure`: the ID is taken.
         """
-        directory = free_directory(root, identifier)
+        directory = _directory(root, identifier)
         container = cls(f"{directory}{NO_CONTAINER}{os.urandom(4).hex()}", facts)
         os.makedirs(container.directory, 0o700)
         try:
@@ -177,12 +177,11 @@ class Container:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
 
 
-def free_directory(root: str, identifier: str) -> str:
-    """Where a new container of that ID is to be. Raises `Failure`: the ID is none, or taken."""
-    directory = _directory(root, identifier)
-    if os.path.exists(directory):
+def check_free(root: str, identifier: str) -> None:
+    """Raises `Failure` where the ID is none, or taken: before anything else is said of what is asked for. Who comes at
+    the same time is met by `Container.reserve`."""
+    if os.path.exists(_directory(root, identifier)):
         raise Failure(_EXISTS)
-    return directory
 
 
 def forget_unborn(root: str, identifier: str) -> None:

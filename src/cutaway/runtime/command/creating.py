@@ -15,7 +15,7 @@ from cutaway.runtime import meaning, specification
 from cutaway.runtime.bundle import compile_bundle
 from cutaway.runtime.command import document
 from cutaway.runtime.command.birth import Child, bear, has_home
-from cutaway.runtime.command.container import SPECIFICATION, Container, free_directory, look_at
+from cutaway.runtime.command.container import SPECIFICATION, Container, check_free, look_at
 from cutaway.runtime.command.failure import Failure
 from cutaway.runtime.command.given import add_environment, listening, pass_on_notify_socket, preserve, write_pid_file
 from cutaway.runtime.command.starting import started
@@ -85,7 +85,7 @@ class Creation:
         if refused := pass_on_notify_socket(self._spec):
             invocation.log.warning(refused)
         self._terminal.check(self._spec["process"])
-        free_directory(invocation.root, invocation.operands[0])
+        check_free(invocation.root, invocation.operands[0])
         self._parts = compile_bundle(
             self._spec,
             self._bundle,

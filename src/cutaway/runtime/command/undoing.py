@@ -25,7 +25,7 @@ _PATIENCE = 10.0
 
 
 def kill(invocation: Invocation) -> int:
-    """`kill ID [SIGNAL]`: signals the first process, or with `--all` every one."""
+    """`kill ID [SIGNAL]`: signals the first process; with `--all`, and where KILL would spare others, every one."""
     container = Container.find(invocation.root, invocation.operands[0])
     number = _number_of((invocation.operands[1:] or ["SIGTERM"])[0])
     if invocation.options["all"] or (number == _signal.SIGKILL and _outlived(container)):
